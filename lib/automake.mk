@@ -1,0 +1,31 @@
+# Copyright (c) 2026 The ovs-vhostuser Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at:
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+# Our protocol code and virtqueue engine, on OVS's base library only.
+noinst_LIBRARIES += lib/libvhu.a
+lib_libvhu_a_SOURCES =
+
+# One line a module.  (Uncomment yours when its file is there.)
+#lib_libvhu_a_SOURCES += lib/vhu-backend.c lib/vhu-backend.h
+#lib_libvhu_a_SOURCES += lib/vhu-conn.c lib/vhu-conn.h
+#lib_libvhu_a_SOURCES += lib/vhu-dev.c lib/vhu-dev.h
+#lib_libvhu_a_SOURCES += lib/vhu-mem.c lib/vhu-mem.h
+#lib_libvhu_a_SOURCES += lib/vhu-msg.c lib/vhu-msg.h
+#lib_libvhu_a_SOURCES += lib/virtq-split.c lib/virtq-split.h lib/virtq.h
+lib_libvhu_a_SOURCES += lib/vhost-user-spec.h
+lib_libvhu_a_SOURCES += lib/virtio-barrier.h
+lib_libvhu_a_SOURCES += lib/virtio-endian.h
+lib_libvhu_a_SOURCES += lib/virtio-spec.h
+
+VHU_OBJECTS += $(lib_libvhu_a_OBJECTS)

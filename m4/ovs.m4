@@ -1,0 +1,175 @@
+# -*- autoconf -*-
+
+# Copyright (c) 2026 The ovs-vhostuser Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at:
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+dnl VHU_OVS_SOURCE
+dnl
+dnl Sets OVS_SRCDIR to a source tree of OVS that has a configure script.  A
+dnl tarball, or a tree without that script, is first copied to ovs/src.
+AC_DEFUN([VHU_OVS_SOURCE], [
+  AC_ARG_WITH([ovs],
+    [AS_HELP_STRING([--with-ovs=DIR|TARBALL],
+       [source of Open vSwitch @<:@what Debian's package openvswitch-source
+        installs in /usr/src/openvswitch@:>@])],
+    [], [with_ovs=yes])
+  AC_MSG_CHECKING([for the source of Open vSwitch])
+  if test "$with_ovs" = yes; then
+    for with_ovs in /usr/src/openvswitch/openvswitch.tar.gz \
+                    /usr/src/openvswitch; do
+      test -f "$with_ovs" || test -f "$with_ovs/configure.ac" && break
+    done
+  fi
+  AC_MSG_RESULT([$with_ovs])
+  if test -f "$with_ovs"; then
+    with_ovs=`cd "\`dirname "$with_ovs"\`" && pwd`/`basename "$with_ovs"`
+    if test "`cat ovs/src/.origin 2>/dev/null`" != \
+            "$with_ovs `stat -c %Y "$with_ovs"`"; then
+      AC_MSG_NOTICE([unpacking $with_ovs into ovs/src])
+      rm -rf ovs/src && mkdir -p ovs/src &&
+      tar -xf "$with_ovs" -C ovs/src --strip-components=1 &&
+      echo "$with_ovs `stat -c %Y "$with_ovs"`" > ovs/src/.origin ||
+        AC_MSG_ERROR([cannot unpack $with_ovs])
+    fi
+    OVS_SRCDIR=`pwd`/ovs/src
+  elif test -f "$with_ovs/configure.ac"; then
+    OVS_SRCDIR=`cd "$with_ovs" && pwd`
+    if test ! -x "$OVS_SRCDIR/configure"; then
+      if test "`cat ovs/src/.origin 2>/dev/null`" != "$OVS_SRCDIR"; then
+        AC_MSG_NOTICE([copying $OVS_SRCDIR to ovs/src])
+        rm -rf ovs/src && mkdir -p ovs && cp -R "$OVS_SRCDIR" ovs/src &&
+        chmod -R u+w ovs/src && echo "$OVS_SRCDIR" > ovs/src/.origin ||
+          AC_MSG_ERROR([cannot copy $OVS_SRCDIR])
+      fi
+      OVS_SRCDIR=`pwd`/ovs/src
+    fi
+  else
+    AC_MSG_ERROR([no source of Open vSwitch; install the Debian package openvswitch-source or use --with-ovs=DIR])
+  fi
+  if test ! -x "$OVS_SRCDIR/configure"; then
+    if (cd "$OVS_SRCDIR" && ./boot.sh) > ovs/boot.log 2>&1; then :; else
+      AC_MSG_ERROR([$OVS_SRCDIR/boot.sh failed; see ovs/boot.log (Debian packages autoconf, automake, libtool)])
+    fi
+  fi
+  AC_SUBST([OVS_SRCDIR])
+])
+
+dnl VHU_OVS_BUILD
+dnl
+dnl Sets OVS_BUILDDIR to a configured build tree of OVS, ovs/build unless
+dnl --with-ovs-build says otherwise.  'make' builds it.
+AC_DEFUN([VHU_OVS_BUILD], [
+  AC_ARG_WITH([ovs-build],
+    [AS_HELP_STRING([--with-ovs-build=DIR],
+       [complete build tree of that source, to be used as it is])],
+    [], [with_ovs_build=no])
+  AC_ARG_VAR([OVS_CONFIGURE_FLAGS],
+    [more arguments for the configure script of Open vSwitch])
+
+  dnl Where Debian's packages have their files, so that our daemon runs in
+  dnl place of theirs.
+  OVS_COMMON_FLAGS="--prefix=/usr --localstatedir=/var --sysconfdir=/etc"
+  OVS_COMMON_FLAGS="$OVS_COMMON_FLAGS $OVS_CONFIGURE_FLAGS"
+  AC_SUBST([OVS_COMMON_FLAGS])
+
+  if test "$with_ovs_build" != no; then
+    OVS_BUILDDIR=`cd "$with_ovs_build" 2>/dev/null && pwd`
+    if test ! -f "$OVS_BUILDDIR/lib/.libs/libopenvswitch.a" ||
+       test ! -f "$OVS_BUILDDIR/vswitchd/bridge.o"; then
+      AC_MSG_ERROR([$with_ovs_build is not a complete static build of Open vSwitch; run make there])
+    fi
+    OVS_STAMP=
+  else
+    OVS_BUILDDIR=`pwd`/ovs/build
+    OVS_STAMP=ovs/build.stamp
+    vhu_args="$OVS_SRCDIR/configure --disable-shared $OVS_COMMON_FLAGS CC='$CC' CFLAGS='$CFLAGS'"
+    if test "`cat ovs/build/.configured 2>/dev/null`" != "$vhu_args"; then
+      AC_MSG_NOTICE([configuring Open vSwitch in ovs/build])
+      mkdir -p ovs/build && rm -f ovs/build.stamp ovs/build/.configured
+      if (cd ovs/build && eval "$vhu_args") > ovs/configure.log 2>&1; then
+        echo "$vhu_args" > ovs/build/.configured
+      else
+        AC_MSG_ERROR([Open vSwitch cannot be configured: `$GREP 'error:' ovs/configure.log | tail -n 1` (all in ovs/configure.log)])
+      fi
+    fi
+  fi
+  AC_SUBST([OVS_BUILDDIR])
+  AC_SUBST([OVS_STAMP])
+  AM_CONDITIONAL([OVS_PRIVATE_BUILD], [test -n "$OVS_STAMP"])
+])
+
+dnl VHU_OVS_VAR([SHELL-VARIABLE], [MAKE-VARIABLE])
+dnl
+dnl Sets SHELL-VARIABLE to the value of MAKE-VARIABLE in OVS's build tree.
+AC_DEFUN([VHU_OVS_VAR], [
+  $1=`${MAKE-make} -s --no-print-directory -C "$OVS_BUILDDIR" \
+        -f "$vhu_relink_mk" vhu-print-$2 2>/dev/null`
+])
+
+dnl VHU_OVS_HAS([MACRO])
+dnl
+dnl Whether OVS's config.h defines MACRO.  To be used in a condition.
+AC_DEFUN([VHU_OVS_HAS], [$GREP -q 'define $1 1' "$OVS_BUILDDIR/config.h"])
+
+dnl VHU_OVS
+dnl
+dnl All about Open vSwitch: its source, its build tree, and what the latter
+dnl was configured with.
+AC_DEFUN([VHU_OVS], [
+  VHU_OVS_SOURCE
+  VHU_OVS_BUILD
+  vhu_relink_mk=`cd "$srcdir" && pwd`/build-aux/relink.mk
+
+  AC_MSG_CHECKING([for the version of Open vSwitch])
+  VHU_OVS_VAR([OVS_VERSION], [VERSION])
+  AC_MSG_RESULT([$OVS_VERSION])
+  AC_SUBST([OVS_VERSION])
+
+  dnl The same flags as OVS, for instance because its inline hash functions
+  dnl depend on the instruction set.
+  VHU_OVS_VAR([vhu_ovs_cflags], [CFLAGS])
+  if test "$vhu_user_cflags" = unset; then
+    CFLAGS=$vhu_ovs_cflags
+  fi
+  VHU_OVS_VAR([OVS_CFLAGS], [OVS_CFLAGS])
+  VHU_OVS_VAR([OVS_LDFLAGS], [OVS_LDFLAGS])
+  VHU_OVS_VAR([OVS_LIBS], [LIBS])
+  VHU_OVS_VAR([vhu_libs], [SSL_LIBS])
+  OVS_LIBS="$vhu_libs $OVS_LIBS"
+  VHU_OVS_VAR([vhu_libs], [CAPNG_LDADD])
+  OVS_LIBS="$vhu_libs $OVS_LIBS -lpthread"
+  AC_SUBST([OVS_CFLAGS])
+  AC_SUBST([OVS_LDFLAGS])
+  AC_SUBST([OVS_LIBS])
+  AC_MSG_CHECKING([for the compiler flags of Open vSwitch])
+  AC_MSG_RESULT([$vhu_ovs_cflags $OVS_CFLAGS])
+
+  AC_MSG_CHECKING([for the optional parts of Open vSwitch])
+  vhu_parts= vhu_absent=
+  VHU_OVS_PART([HAVE_OPENSSL], [SSL], [libssl-dev])
+  VHU_OVS_PART([HAVE_LIBCAPNG], [libcap-ng], [libcap-ng-dev])
+  VHU_OVS_PART([HAVE_UNBOUND], [unbound], [libunbound-dev])
+  VHU_OVS_PART([HAVE_AF_XDP], [AF_XDP], [libxdp-dev libbpf-dev libnuma-dev])
+  VHU_OVS_PART([DPDK_NETDEV], [DPDK], [])
+  AC_MSG_RESULT([${vhu_parts:- none}${vhu_absent:+; without$vhu_absent}])
+])
+
+dnl VHU_OVS_PART([MACRO], [NAME], [DEBIAN-PACKAGES])
+AC_DEFUN([VHU_OVS_PART], [
+  if VHU_OVS_HAS([$1]) || $GREP -q '^$1 = yes' "$OVS_BUILDDIR/Makefile"; then
+    vhu_parts="$vhu_parts $2"
+  else
+    vhu_absent="$vhu_absent $2[]m4_ifnblank([$3], [ ($3)])"
+  fi
+])
