@@ -1,0 +1,97 @@
+/*
+ * Copyright (c) 2026 The ovs-vhostuser Authors.
+ *
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#ifndef VIRTIO_BARRIER_H
+#define VIRTIO_BARRIER_H 1
+
+/* Access to memory that the other side writes at the same time
+ * ============================================================
+ *
+ * Rules, the same for every ring format:
+ *
+ *    - Each field is loaded once, with one of these functions, into a local
+ *      variable.  What is checked and what is used is that variable.
+ *
+ *    - The index or flags that make a buffer available or used are loaded
+ *      with acquire semantics and stored with release semantics: whoever sees
+ *      the new index also sees what was written before it.
+ *
+ *    - Between making buffers used and reading whether the other side wants
+ *      to be told of it stands virtio_fence_full(): a store followed by a
+ *      load of another location is the one case that acquire and release do
+ *      not order.  Without the fence both sides can read the other's old
+ *      value and a notification is lost.
+ *
+ * A 16-, 32- or 64-bit access is one machine access because vring addresses
+ * are checked for their alignment when a virtqueue is created. */
+
+#include "virtio-endian.h"
+
+static inline uint16_t
+virtio_load_le16(const virtio_le16 *p)
+{
+    return virtio_le16_to_cpu(__atomic_load_n(p, __ATOMIC_RELAXED));
+}
+
+static inline uint32_t
+virtio_load_le32(const virtio_le32 *p)
+{
+    return virtio_le32_to_cpu(__atomic_load_n(p, __ATOMIC_RELAXED));
+}
+
+static inline uint64_t
+virtio_load_le64(const virtio_le64 *p)
+{
+    return virtio_le64_to_cpu(__atomic_load_n(p, __ATOMIC_RELAXED));
+}
+
+static inline uint16_t
+virtio_load_acquire_le16(const virtio_le16 *p)
+{
+    return virtio_le16_to_cpu(__atomic_load_n(p, __ATOMIC_ACQUIRE));
+}
+
+static inline void
+virtio_store_le16(virtio_le16 *p, uint16_t x)
+{
+    __atomic_store_n(p, virtio_cpu_to_le16(x), __ATOMIC_RELAXED);
+}
+
+static inline void
+virtio_store_le32(virtio_le32 *p, uint32_t x)
+{
+    __atomic_store_n(p, virtio_cpu_to_le32(x), __ATOMIC_RELAXED);
+}
+
+static inline void
+virtio_store_le64(virtio_le64 *p, uint64_t x)
+{
+    __atomic_store_n(p, virtio_cpu_to_le64(x), __ATOMIC_RELAXED);
+}
+
+static inline void
+virtio_store_release_le16(virtio_le16 *p, uint16_t x)
+{
+    __atomic_store_n(p, virtio_cpu_to_le16(x), __ATOMIC_RELEASE);
+}
+
+static inline void
+virtio_fence_full(void)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+#endif /* virtio-barrier.h */

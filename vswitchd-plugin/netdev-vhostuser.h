@@ -1,0 +1,210 @@
+/*
+ * Copyright (c) 2026 The ovs-vhostuser Authors.
+ *
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#ifndef NETDEV_VHOSTUSER_H
+#define NETDEV_VHOSTUSER_H 1
+
+/* The netdev class "vhostuser"
+ * ============================
+ *
+ * A "struct netdev_vhostuser" is what the operator configured: it stays while
+ * front-ends come and go.  The back-end that it owns is the state of the
+ * protocol.
+ *
+ *
+ * Threads
+ * -------
+ *
+ * The main thread runs the netdev callbacks, the control thread (vhu-ctl.h)
+ * runs the back-end, and both do so under 'mutex'.  PMD threads run the two
+ * functions in netdev-vhostuser-io.c; they never take 'mutex', and use only
+ * the members in the first group below.
+ *
+ * Lock order: 'mutex' is taken before the lock of a vring. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "netdev-provider.h"
+#include "ovs-atomic.h"
+#include "ovs-rcu.h"
+#include "ovs-thread.h"
+#include "vhost-user-spec.h"
+
+struct netdev_vhostuser_policer;
+struct netdev_vhostuser_qos;
+struct smap;
+struct vhu_backend;
+struct vhu_dev;
+
+/* Size bins of the statistics, upper limits inclusive. */
+#define VHU_SIZE_BINS                       \
+    VHU_SIZE_BIN(undersize, 63)             \
+    VHU_SIZE_BIN(size_64, 64)               \
+    VHU_SIZE_BIN(size_65_127, 127)          \
+    VHU_SIZE_BIN(size_128_255, 255)         \
+    VHU_SIZE_BIN(size_256_511, 511)         \
+    VHU_SIZE_BIN(size_512_1023, 1023)       \
+    VHU_SIZE_BIN(size_1024_1518, 1518)      \
+    VHU_SIZE_BIN(size_1519_max, UINT32_MAX)
+enum vhu_size_bin {
+#define VHU_SIZE_BIN(NAME, MAX) VHU_BIN_##NAME,
+    VHU_SIZE_BINS
+#undef VHU_SIZE_BIN
+    VHU_N_SIZE_BINS
+};
+
+/* Why a packet was dropped. */
+#define VHU_DROPS                                                       \
+    /* Switch to guest: no free buffers in the guest's receiveq. */     \
+    VHU_DROP(tx_failure)                                                \
+    /* Switch to guest: longer than the MTU permits. */                 \
+    VHU_DROP(tx_mtu_exceeded)                                           \
+    /* Switch to guest: no enabled queue, link down or port down. */    \
+    VHU_DROP(tx_not_ready)                                              \
+    /* Switch to guest: the egress policer. */                          \
+    VHU_DROP(tx_qos)                                                    \
+    /* Guest to switch: the ingress policer. */                         \
+    VHU_DROP(rx_qos)                                                    \
+    /* Guest to switch: a buffer that holds no valid packet. */         \
+    VHU_DROP(rx_malformed)
+enum vhu_drop {
+#define VHU_DROP(NAME) VHU_DROP_##NAME,
+    VHU_DROPS
+#undef VHU_DROP
+    VHU_N_DROPS
+};
+
+/* Counters of one queue of the switch, rxq or txq.  Written under the lock of
+ * its vring, or in 'no_queue' below as atomics; read by anyone as relaxed
+ * atomics (see vhu_counter_add() and vhu_counter_read()). */
+struct vhu_queue_stats {
+    uint64_t packets;
+    uint64_t bytes;
+    uint64_t multicast;
+    uint64_t broadcast;
+    uint64_t sizes[VHU_N_SIZE_BINS];
+    uint64_t drops[VHU_N_DROPS];
+    uint64_t retries;           /* txq only: as netdev-dpdk's tx retries. */
+};
+
+/* Adds 'n' to a counter that no other thread writes at the same time. */
+static inline void
+vhu_counter_add(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t
+vhu_counter_read(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+/* Which receiveqs of the guest the switch's txqs send to: those that run and
+ * are enabled.  Immutable, RCU. */
+struct vhu_txq_map {
+    unsigned int n;             /* 0 if there is none: packets are dropped. */
+    uint8_t vrings[VHOST_USER_MAX_QUEUE_PAIRS]; /* Vring indices. */
+};
+
+struct netdev_vhostuser_rxq {
+    struct netdev_rxq up;
+};
+
+struct netdev_vhostuser {
+    struct netdev up;
+
+    /* Read by PMD threads. */
+    struct vhu_dev *dev;        /* Constant from construct to destruct. */
+    OVSRCU_TYPE(struct vhu_txq_map *) txq_map;
+    OVSRCU_TYPE(struct netdev_vhostuser_policer *) policer; /* Ingress, or
+                                                             * null. */
+    OVSRCU_TYPE(struct netdev_vhostuser_qos *) qos; /* Egress, or null. */
+    atomic_bool up_flag;        /* NETDEV_UP. */
+    atomic_uint max_packet_len; /* MTU + Ethernet header + VLAN tag. */
+    atomic_uint tx_retries_max;
+    atomic_bool rarp_pending;   /* The rxq 0 is to deliver 'rarp_mac'. */
+    atomic_uint64_t rarp_mac;   /* 6 bytes in memory order. */
+
+    /* Written by PMD threads, each under the lock of its vring.  Index is the
+     * vring; allocated by reconfigure as far as needed and never freed before
+     * the netdev. */
+    struct vhu_queue_stats *stats[VHOST_USER_MAX_VRINGS];
+    struct vhu_queue_stats no_queue; /* Drops without a queue.  Atomic. */
+
+    struct ovs_mutex mutex;
+
+    /* Under 'mutex'. */
+    struct vhu_backend *backend;
+    /* ...configuration, wanted and actual; helper "netdev" completes this... */
+};
+
+static inline struct netdev_vhostuser *
+netdev_vhostuser_cast(const struct netdev *netdev)
+{
+    return CONTAINER_OF(netdev, struct netdev_vhostuser, up);
+}
+
+/* Registers the class "vhostuser" and the unixctl commands.  May be called
+ * before main().  Returns 0 or a positive errno. */
+int netdev_vhostuser_register(void);
+
+/* Registers the classes "dpdkvhostuser" (server) and "dpdkvhostuserclient"
+ * (client), other names of the same thing. */
+int netdev_vhostuser_register_aliases(void);
+
+/* Takes note of other_config of the Open_vSwitch table: 'vhost-sock-dir'.
+ * Main thread. */
+void netdev_vhostuser_set_other_config(const struct smap *other_config);
+
+/* Hot path, netdev-vhostuser-io.c. */
+int netdev_vhostuser_rxq_recv(struct netdev_rxq *, struct dp_packet_batch *,
+                              int *qfill);
+int netdev_vhostuser_send(struct netdev *, int qid, struct dp_packet_batch *,
+                          bool concurrent_txq);
+
+/* QoS and policing, netdev-vhostuser-qos.c.  The callbacks of the class take
+ * 'mutex' themselves; the two "run" functions are for the hot path: they
+ * delete the packets that do not conform from 'batch' and return how many. */
+int netdev_vhostuser_set_policing(struct netdev *, uint32_t kbits_rate,
+                                  uint32_t kbits_burst, uint32_t kpkts_rate,
+                                  uint32_t kpkts_burst);
+int netdev_vhostuser_get_qos_types(const struct netdev *, struct sset *);
+int netdev_vhostuser_get_qos(const struct netdev *, const char **typep,
+                             struct smap *details);
+int netdev_vhostuser_set_qos(struct netdev *, const char *type,
+                             const struct smap *details);
+int netdev_vhostuser_get_queue(const struct netdev *, unsigned int queue_id,
+                               struct smap *details);
+int netdev_vhostuser_set_queue(struct netdev *, unsigned int queue_id,
+                               const struct smap *details);
+int netdev_vhostuser_delete_queue(struct netdev *, unsigned int queue_id);
+int netdev_vhostuser_get_queue_stats(const struct netdev *,
+                                     unsigned int queue_id,
+                                     struct netdev_queue_stats *);
+int netdev_vhostuser_queue_dump_start(const struct netdev *, void **statep);
+int netdev_vhostuser_queue_dump_next(const struct netdev *, void *state,
+                                     unsigned int *queue_idp,
+                                     struct smap *details);
+int netdev_vhostuser_queue_dump_done(const struct netdev *, void *state);
+void netdev_vhostuser_qos_destroy(struct netdev_vhostuser *);
+size_t netdev_vhostuser_policer_run(struct netdev_vhostuser_policer *,
+                                    struct dp_packet_batch *);
+size_t netdev_vhostuser_qos_run(struct netdev_vhostuser_qos *,
+                                struct dp_packet_batch *);
+
+#endif /* netdev-vhostuser.h */
