@@ -22,6 +22,7 @@ lib_libvhu_a_SOURCES =
 #lib_libvhu_a_SOURCES += lib/vhu-dev.c lib/vhu-dev.h
 #lib_libvhu_a_SOURCES += lib/vhu-mem.c lib/vhu-mem.h
 #lib_libvhu_a_SOURCES += lib/vhu-msg.c lib/vhu-msg.h
+#lib_libvhu_a_SOURCES += lib/vhu-notify.c lib/vhu-notify.h
 #lib_libvhu_a_SOURCES += lib/virtq-split.c lib/virtq-split.h lib/virtq.h
 lib_libvhu_a_SOURCES += lib/vhost-user-spec.h
 lib_libvhu_a_SOURCES += lib/virtio-barrier.h

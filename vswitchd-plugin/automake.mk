@@ -12,45 +12,79 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-# The provider, without the entry point, so that the tests can use it.
+# The provider.
 noinst_LIBRARIES += vswitchd-plugin/libvhuplugin.a
 vswitchd_plugin_libvhuplugin_a_SOURCES =
 
 # One line a module.  (Uncomment yours when its file is there.)
 #vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser.c vswitchd-plugin/netdev-vhostuser.h
 #vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-io.c
+#vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-qos.c
 #vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-ctl.c vswitchd-plugin/vhu-ctl.h
-#vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-notify.c vswitchd-plugin/vhu-notify.h
 #vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-packet.c vswitchd-plugin/vhu-packet.h
 #vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-unixctl.c
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/ovs-compat.h
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/plugin.c vswitchd-plugin/plugin.h
+
+# The two ways into the switch.
+noinst_LIBRARIES += \
+	vswitchd-plugin/libdaemon.a \
+	vswitchd-plugin/libpreload.a
+vswitchd_plugin_libdaemon_a_SOURCES = vswitchd-plugin/plugin-daemon.c
+vswitchd_plugin_libpreload_a_SOURCES = vswitchd-plugin/plugin-preload.c
 
 PLUGIN_LIBS = vswitchd-plugin/libvhuplugin.a lib/libvhu.a
-VHU_OBJECTS += $(vswitchd_plugin_libvhuplugin_a_OBJECTS)
+VHU_OBJECTS += \
+	$(vswitchd_plugin_libdaemon_a_OBJECTS) \
+	$(vswitchd_plugin_libpreload_a_OBJECTS) \
+	$(vswitchd_plugin_libvhuplugin_a_OBJECTS)
 
-# The plugin: a shared object for LD_PRELOAD.
 pluginexecdir = $(pkglibdir)
-pluginexec_PROGRAMS = vswitchd-plugin/vhostuser.so
-vswitchd_plugin_vhostuser_so_SOURCES = vswitchd-plugin/plugin.c
-vswitchd_plugin_vhostuser_so_LDADD = $(PLUGIN_LIBS) -ldl
-vswitchd_plugin_vhostuser_so_LDFLAGS = -shared -Wl,-z,lazy \
-	-Wl,--version-script,$(top_srcdir)/vswitchd-plugin/vhostuser.sym
-EXTRA_vswitchd_plugin_vhostuser_so_DEPENDENCIES = \
-	vswitchd-plugin/vhostuser.sym
-VHU_OBJECTS += $(vswitchd_plugin_vhostuser_so_OBJECTS)
+pluginexec_SCRIPTS = \
+	vswitchd-plugin/ovs-vswitchd \
+	vswitchd-plugin/vhostuser.so
+CLEANFILES += $(pluginexec_SCRIPTS) vswitchd-plugin/vhostuser.o \
+	vswitchd-plugin/ovs-vswitchd.log
 EXTRA_DIST += vswitchd-plugin/vhostuser.sym
 
+# The plugin, for LD_PRELOAD.  What it takes from OVS becomes weak, so that the
+# dynamic linker loads it even into a program that does not have it all; see
+# plugin-preload.c.
+vswitchd-plugin/vhostuser.o: $(vswitchd_plugin_libpreload_a_OBJECTS) \
+		$(PLUGIN_LIBS)
+	$(AM_V_GEN)$(CC) -r -nostdlib -o $@.tmp \
+		$(vswitchd_plugin_libpreload_a_OBJECTS) $(PLUGIN_LIBS) && \
+	$(NM) -g --defined-only $(OVS_LIBOPENVSWITCH) 2>/dev/null | \
+		$(SED) -n 's/^[^ ]* [A-Z] //p' | sort -u > $@.ovs && \
+	{ echo __real_coverage_counter_register; \
+	  echo __real_vlog_insert_module; \
+	  $(NM) -u $@.tmp | $(SED) 's/.* //' | sort -u | \
+		comm -12 - $@.ovs; } > $@.weak && \
+	$(OBJCOPY) --weaken-symbols=$@.weak $@.tmp $@ && \
+	rm -f $@.tmp $@.ovs $@.weak
+vswitchd-plugin/vhostuser.so: vswitchd-plugin/vhostuser.o \
+		$(top_srcdir)/vswitchd-plugin/vhostuser.sym
+	$(AM_V_CCLD)$(CC) $(CFLAGS) $(SANITIZER_FLAGS) $(LDFLAGS) -shared -o $@ \
+		-Wl,-z,lazy $(PLUGIN_DEFS) \
+		-Wl,--version-script,$(top_srcdir)/vswitchd-plugin/vhostuser.sym \
+		-Wl,--wrap=coverage_counter_register \
+		-Wl,--wrap=vlog_insert_module \
+		vswitchd-plugin/vhostuser.o -lpthread -ldl -lm
+if SANITIZERS
+PLUGIN_DEFS =
+else
+PLUGIN_DEFS = -Wl,-z,defs
+endif
+
 # The daemon: OVS's own objects and ours.
-DAEMON_OBJECTS = \
-	$(vswitchd_plugin_vhostuser_so_OBJECTS) \
-	$(PLUGIN_LIBS)
-pluginexec_SCRIPTS = vswitchd-plugin/ovs-vswitchd
+DAEMON_OBJECTS = $(vswitchd_plugin_libdaemon_a_OBJECTS) $(PLUGIN_LIBS)
+RELINK_FLAGS = $(SANITIZER_FLAGS) \
+	-Wl,--wrap=dpdk_init \
+	-Wl,--wrap=ovs_print_version
 vswitchd-plugin/ovs-vswitchd: $(DAEMON_OBJECTS) $(OVS_STAMP) \
 		$(top_srcdir)/build-aux/relink.mk
-	$(AM_V_GEN)$(MAKE) -s --no-print-directory -C $(OVS_BUILDDIR) \
+	$(AM_V_CCLD)$(MAKE) -s --no-print-directory -C $(OVS_BUILDDIR) \
 		-f $(abs_top_srcdir)/build-aux/relink.mk \
 		VHU_OUTPUT=$(abs_builddir)/$@ \
 		VHU_OBJECTS="$(DAEMON_OBJECTS:%=$(abs_builddir)/%)" \
-		VHU_LDFLAGS="$(RELINK_FLAGS)" $(abs_builddir)/$@
-RELINK_FLAGS = $(SANITIZER_FLAGS) -Wl,--wrap=ovs_print_version
-CLEANFILES += vswitchd-plugin/ovs-vswitchd
+		VHU_LDFLAGS="$(RELINK_FLAGS)" $(abs_builddir)/$@ > $@.log

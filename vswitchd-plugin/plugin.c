@@ -16,16 +16,82 @@
 
 #include <config.h>
 
-#include <stdio.h>
-#include <stdint.h>
+#include "plugin.h"
 
+#include <string.h>
+
+#include "netdev.h"
+#include "netdev-vhostuser.h"
+#include "openvswitch/vlog.h"
+#include "smap.h"
+#include "sset.h"
 #include "util.h"
 
-void __real_ovs_print_version(uint8_t min_ofp, uint8_t max_ofp);
-void __wrap_ovs_print_version(uint8_t min_ofp, uint8_t max_ofp);
+/* XXX Until netdev-vhostuser.c is there. */
+#pragma weak netdev_vhostuser_register
+#pragma weak netdev_vhostuser_register_aliases
+#pragma weak netdev_vhostuser_set_other_config
 
-void
-__wrap_ovs_print_version(uint8_t min_ofp, uint8_t max_ofp)
+VLOG_DEFINE_THIS_MODULE(vhostuser);
+
+static bool
+has_netdev_type(const char *type)
 {
-    __real_ovs_print_version(min_ofp, max_ofp);
+    struct sset types = SSET_INITIALIZER(&types);
+    bool found;
+
+    netdev_enumerate_types(&types);
+    found = sset_contains(&types, type);
+    sset_destroy(&types);
+    return found;
+}
+
+/* Registers the names of DPDK's port types, as far as 'other_config' wants
+ * them and the switch has no such types of its own. */
+static void
+register_aliases(const struct smap *other_config)
+{
+    const char *value = smap_get_def(other_config, "vhostuser-dpdk-aliases",
+                                     "auto");
+    int error;
+
+    if (!strcmp(value, "false")) {
+        return;
+    }
+    if (strcmp(value, "auto") && strcmp(value, "true")) {
+        VLOG_WARN("other_config:vhostuser-dpdk-aliases is \"%s\" (expected "
+                  "auto, true or false): using auto", value);
+        value = "auto";
+    }
+    if (!strcmp(value, "auto") && has_netdev_type("dpdkvhostuserclient")) {
+        return;
+    }
+    error = netdev_vhostuser_register_aliases();
+    if (error) {
+        VLOG_WARN("types dpdkvhostuser and dpdkvhostuserclient not "
+                  "registered (%s)", ovs_strerror(error));
+    }
+}
+
+/* Registers the provider on the first call; tells it at each call what
+ * 'other_config' of the switch says.  Main thread only. */
+void
+plugin_run(const struct smap *other_config)
+{
+    static bool registered;
+
+    if (!registered) {
+        int error = netdev_vhostuser_register();
+
+        registered = true;
+        if (error) {
+            VLOG_ERR("port type vhostuser not registered (%s)",
+                     ovs_strerror(error));
+            return;
+        }
+        register_aliases(other_config);
+        VLOG_INFO("ovs-vhostuser %s for Open vSwitch %s",
+                  VHU_VERSION, VERSION);
+    }
+    netdev_vhostuser_set_other_config(other_config);
 }
