@@ -88,6 +88,8 @@ enum vhu_msg_reply {
 struct vhu_msg_policy {
     const char *name;           /* Null if we do not implement it. */
     size_t min_size, max_size;  /* Bytes of payload. */
+    size_t size_step;           /* If nonzero, the size must be 'min_size' plus
+                                 * a multiple of this. */
     int min_fds, max_fds;
     uint64_t protocol_feature;  /* Must be negotiated, if nonzero: a mask of
                                  * one VIRTIO_BIT(VHOST_USER_PROTOCOL_F_*). */
@@ -125,7 +127,9 @@ void vhu_msg_uninit(struct vhu_msg *msg);
 int vhu_msg_take_fd(struct vhu_msg *msg, int i);
 
 /* Returns true if the sender of request 'msg' wants an acknowledgement, and
- * 'protocol_features', those negotiated, permit it to. */
+ * 'protocol_features', those negotiated, permit it to.  That includes
+ * requests that do not exist or that we do not implement, but none that has
+ * a reply of its own: that reply is the only one. */
 bool vhu_msg_needs_ack(const struct vhu_msg *msg, uint64_t protocol_features);
 
 /* Checks the form of request 'msg' against its policy, given the negotiated

@@ -20,7 +20,7 @@ tests_vhutest_SOURCES = tests/vhutest.c tests/vhutest.h
 #tests_vhutest_SOURCES += tests/test-vhu-backend.c
 #tests_vhutest_SOURCES += tests/test-vhu-conn.c
 #tests_vhutest_SOURCES += tests/test-vhu-mem.c
-#tests_vhutest_SOURCES += tests/test-vhu-msg.c
+tests_vhutest_SOURCES += tests/test-vhu-msg.c
 #tests_vhutest_SOURCES += tests/test-virtq-split.c
 #tests_vhutest_SOURCES += tests/virtq-mock.c tests/virtq-mock.h
 
@@ -31,6 +31,7 @@ VHU_OBJECTS += $(tests_vhutest_OBJECTS)
 TESTSUITE_AT = \
 	tests/testsuite.at \
 	tests/vhu-macros.at \
+	tests/msg.at \
 	tests/plugin.at
 TESTSUITE = $(srcdir)/tests/testsuite
 EXTRA_DIST += $(TESTSUITE_AT) $(TESTSUITE) tests/atlocal.in \
@@ -44,13 +45,13 @@ $(srcdir)/tests/package.m4: $(top_srcdir)/configure.ac
 	  echo 'm4_define([AT_PACKAGE_STRING],    [$(PACKAGE_STRING)])' && \
 	  echo 'm4_define([AT_PACKAGE_BUGREPORT], [$(PACKAGE_BUGREPORT)])' && \
 	  echo 'm4_define([AT_PACKAGE_URL],       [$(PACKAGE_URL)])'; \
-	} > $@.tmp && mv $@.tmp $@
+	} > $@.tmp$$$$ && mv $@.tmp$$$$ $@
 EXTRA_DIST += tests/package.m4
 
 $(TESTSUITE): $(TESTSUITE_AT:%=$(top_srcdir)/%) $(srcdir)/tests/package.m4
 	$(AM_V_GEN)$(AUTOM4TE) --language=autotest \
-		-I $(srcdir) -I $(srcdir)/tests $(srcdir)/tests/testsuite.at -o $@.tmp \
-		&& mv $@.tmp $@
+		-I $(srcdir) -I $(srcdir)/tests $(srcdir)/tests/testsuite.at -o $@.tmp$$$$ \
+		&& mv $@.tmp$$$$ $@
 
 tests/atconfig: $(top_builddir)/config.status
 	cd $(top_builddir) && ./config.status tests/atconfig
