@@ -194,6 +194,9 @@ void virtq_destroy(struct virtq *vq);
 void virtq_get_base(const struct virtq *vq, struct virtq_pos *avail,
                     struct virtq_pos *used);
 
+/* Returns the features that were negotiated for 'vq'. */
+uint64_t virtq_get_features(const struct virtq *vq);
+
 /* Takes up to 'max' <= VIRTQ_MAX_BURST available chains. */
 size_t virtq_take_avail(struct virtq *vq, struct virtq_chain chains[],
                         size_t max);
