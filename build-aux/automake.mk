@@ -27,3 +27,23 @@ ovs/build.stamp:
 		grep -E 'error|Error' ovs/make.log | head -n 5 >&2; exit 1; }
 	$(AM_V_at)touch $@
 endif
+
+# The same source with a shared libopenvswitch, to test the plugin in.
+ovs-shared: ovs/shared.stamp
+ovs/shared.stamp:
+	@echo "  MAKE     Open vSwitch $(OVS_VERSION), shared, in ovs/shared," \
+		"a few minutes (log: ovs/shared.log)"
+	$(AM_V_at)$(MKDIR_P) ovs/shared && { cd ovs/shared && \
+		$(OVS_SRCDIR)/configure --enable-shared --disable-static \
+			$(OVS_COMMON_FLAGS) CC='$(CC)' CFLAGS='$(CFLAGS)' && \
+		$(MAKE) -f $(abs_top_srcdir)/build-aux/relink.mk vhu-ovs; \
+		} > ovs/shared.log 2>&1 || { \
+		grep -E 'error|Error' ovs/shared.log | head -n 5 >&2; exit 1; }
+	$(AM_V_at)touch $@
+.PHONY: ovs-shared
+
+# What a private build of Open vSwitch leaves.  "make clean" keeps it: it takes
+# minutes, and nothing of ours changes it.
+distclean-local:
+	-chmod -R u+w ovs 2>/dev/null
+	-rm -rf ovs

@@ -59,10 +59,11 @@ DISTCLEANFILES = tests/atconfig
 
 # Options for the testsuite, for instance TESTSUITEFLAGS='-j2 -k virtq -v'.
 TESTSUITEFLAGS =
-check-testsuite: all $(check_PROGRAMS) $(TESTSUITE) tests/atconfig
+AUTOTEST_PATH = tests:vswitchd-plugin:$(OVS_BUILDDIR)/utilities:$(OVS_BUILDDIR)/ovsdb
+check-testsuite: all $(check_PROGRAMS) $(TESTSUITE) tests/atconfig tests/atlocal
 	set -e; cd tests; \
 	$(SHELL) '$(abs_top_srcdir)/tests/testsuite' \
-		AUTOTEST_PATH='tests:vswitchd-plugin' $(TESTSUITEFLAGS)
+		AUTOTEST_PATH='$(AUTOTEST_PATH)' $(TESTSUITEFLAGS)
 clean-testsuite:
 	-test ! -f $(TESTSUITE) || \
 		(cd tests && $(SHELL) '$(abs_top_srcdir)/tests/testsuite' --clean)

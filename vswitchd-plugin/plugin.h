@@ -20,7 +20,7 @@
 /* How the provider gets into the switch
  * =====================================
  *
- * OVS has no plugin loader.  Its daemon calls dpdk_init() with the 'other_config'
+ * OVS has no plugin loader.  Its daemon calls dpdk_init() with 'other_config'
  * of the database at each turn of its main loop, before it configures bridges
  * and before it writes 'iface_types'.  We take the place of that function,
  * call the real one, and then have plugin_run() do what it does:
