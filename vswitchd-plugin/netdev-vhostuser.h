@@ -39,14 +39,18 @@
 #include <stdint.h>
 
 #include "netdev-provider.h"
+#include "openvswitch/list.h"
 #include "ovs-atomic.h"
 #include "ovs-rcu.h"
 #include "ovs-thread.h"
+#include "packets.h"
+#include "smap.h"
 #include "vhost-user-spec.h"
+#include "vhu-ctl.h"
+#include "vhu-options.h"
 
 struct netdev_vhostuser_policer;
 struct netdev_vhostuser_qos;
-struct smap;
 struct vhu_backend;
 struct vhu_dev;
 
@@ -121,6 +125,14 @@ struct vhu_txq_map {
     uint8_t vrings[VHOST_USER_MAX_QUEUE_PAIRS]; /* Vring indices. */
 };
 
+/* Longest packet that a port carries, in either direction: what fits into a
+ * dp_packet, whose buffer has a size of 16 bits, behind the headroom that the
+ * datapath wants.  It limits the MTU that can be set. */
+#define VHU_PACKET_HEADROOM 128
+#define VHU_MAX_PACKET_LEN (UINT16_MAX - VHU_PACKET_HEADROOM)
+#define VHU_MTU_OVERHEAD (ETH_HEADER_LEN + VLAN_HEADER_LEN)
+#define VHU_MAX_MTU (VHU_MAX_PACKET_LEN - VHU_MTU_OVERHEAD)
+
 struct netdev_vhostuser_rxq {
     struct netdev_rxq up;
 };
@@ -148,9 +160,29 @@ struct netdev_vhostuser {
 
     struct ovs_mutex mutex;
 
-    /* Under 'mutex'. */
+    /* Under 'mutex': configuration. */
+    struct vhu_options options; /* In effect. */
+    bool configured;            /* 'options' were set at least once. */
+    struct smap last_args;      /* Of the last set_config, to log once. */
+    char *options_error;        /* Why 'last_args' are not in effect, or
+                                 * null. */
+    struct eth_addr hwaddr;
+    enum netdev_flags flags;
+    int mtu;                    /* In effect, like n_rxq and n_txq in 'up'. */
+    int requested_mtu;          /* From the next reconfigure on. */
+    int requested_pairs;
+
+    /* Under 'mutex': the back-end, and what was last seen of it. */
     struct vhu_backend *backend;
-    /* ...configuration, wanted and actual; helper "netdev" completes this... */
+    char *reason;               /* Why the port is not up, null if it is. */
+    bool carrier;
+    long long int carrier_resets;
+    bool rxqs_enabled[VHOST_USER_MAX_QUEUE_PAIRS];
+
+    struct vhu_ctl_client ctl_client;
+
+    /* In the list of all, under its mutex. */
+    struct ovs_list list_node;
 };
 
 static inline struct netdev_vhostuser *
@@ -166,6 +198,34 @@ int netdev_vhostuser_register(void);
 /* Registers the classes "dpdkvhostuser" (server) and "dpdkvhostuserclient"
  * (client), other names of the same thing. */
 int netdev_vhostuser_register_aliases(void);
+
+/* All ports of this class, each a 'list_node' of netdev_vhostuser_list, under
+ * netdev_vhostuser_list_mutex, which is taken before the mutex of a port. */
+extern struct ovs_mutex netdev_vhostuser_list_mutex;
+extern struct ovs_list netdev_vhostuser_list
+    OVS_GUARDED_BY(netdev_vhostuser_list_mutex);
+
+/* Returns why the last options that the operator gave to the port named 'name'
+ * are not in effect, as a newly allocated string, or null.  Any thread. */
+char *netdev_vhostuser_get_options_error(const char *name);
+
+/* Parts of the class, netdev-vhostuser-stats.c. */
+int netdev_vhostuser_get_stats(const struct netdev *, struct netdev_stats *);
+int netdev_vhostuser_get_custom_stats(const struct netdev *,
+                                      struct netdev_custom_stats *);
+int netdev_vhostuser_get_status(const struct netdev *, struct smap *);
+
+/* What vhostuser/show has in common with them; under 'mutex': "client" or
+ * "server"; why the port is not up, or null if it is; since when it is
+ * connected, or not, newly allocated (there must be a connection object); how
+ * many vrings the front-end has configured, the highest index plus 1. */
+const char *netdev_vhostuser_mode(const struct netdev_vhostuser *);
+const char *netdev_vhostuser_reason(const struct netdev_vhostuser *);
+char *netdev_vhostuser_since(const struct netdev_vhostuser *);
+unsigned int netdev_vhostuser_n_vrings(const struct netdev_vhostuser *);
+
+/* The commands, vhu-unixctl.c. */
+void vhu_unixctl_init(void);
 
 /* Takes note of other_config of the Open_vSwitch table: 'vhost-sock-dir'.
  * Main thread. */

@@ -1,0 +1,152 @@
+/*
+ * Copyright (c) 2026 The ovs-vhostuser Authors.
+ *
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#include <config.h>
+
+#include "vhu-ctl.h"
+
+#include <stdbool.h>
+
+#include "openvswitch/poll-loop.h"
+#include "ovs-atomic.h"
+#include "ovs-thread.h"
+#include "seq.h"
+#include "util.h"
+#include "vhu-mem.h"
+#include "vhu-notify.h"
+
+static struct ovs_mutex list_mutex = OVS_MUTEX_INITIALIZER;
+static struct ovs_list clients OVS_GUARDED_BY(list_mutex)
+    = OVS_LIST_INITIALIZER(&clients);
+
+/* Of the two threads, while there are clients.  Used by vhu_ctl_add() and
+ * vhu_ctl_remove() only. */
+static pthread_t control_thread;
+static pthread_t notify_thread;
+
+static struct seq *control_seq; /* Changes when there is something to do. */
+static atomic_bool control_exit;
+
+static void start_threads(void);
+static void stop_threads(void);
+
+void
+vhu_ctl_add(struct vhu_ctl_client *client)
+{
+    bool first;
+
+    ovs_mutex_lock(&list_mutex);
+    first = ovs_list_is_empty(&clients);
+    ovs_list_push_back(&clients, &client->list_node);
+    ovs_mutex_unlock(&list_mutex);
+
+    if (first) {
+        start_threads();
+    } else {
+        vhu_ctl_kick();
+    }
+}
+
+void
+vhu_ctl_remove(struct vhu_ctl_client *client)
+{
+    bool last;
+
+    ovs_mutex_lock(&list_mutex);
+    ovs_list_remove(&client->list_node);
+    last = ovs_list_is_empty(&clients);
+    ovs_mutex_unlock(&list_mutex);
+
+    if (last) {
+        stop_threads();
+    }
+}
+
+void
+vhu_ctl_kick(void)
+{
+    seq_change(control_seq);
+}
+
+static void
+run_clients(void)
+    OVS_EXCLUDED(list_mutex)
+{
+    struct vhu_ctl_client *client;
+
+    ovs_mutex_lock(&list_mutex);
+    LIST_FOR_EACH (client, list_node, &clients) {
+        client->run(client);
+    }
+    LIST_FOR_EACH (client, list_node, &clients) {
+        client->wait(client);
+    }
+    ovs_mutex_unlock(&list_mutex);
+}
+
+static void *
+control_main(void *arg OVS_UNUSED)
+{
+    for (;;) {
+        uint64_t seqno = seq_read(control_seq);
+        bool exiting;
+
+        atomic_read_explicit(&control_exit, &exiting, memory_order_acquire);
+        if (exiting) {
+            return NULL;
+        }
+
+        /* What vanishes from here on wakes us again. */
+        vhu_mem_clear_dead();
+        run_clients();
+        vhu_mem_wait_dead();
+        seq_wait(control_seq, seqno);
+        poll_block();
+    }
+}
+
+static void *
+notify_main(void *arg OVS_UNUSED)
+{
+    while (vhu_notify_watch()) {
+        continue;
+    }
+    return NULL;
+}
+
+static void
+start_threads(void)
+{
+    if (!control_seq) {
+        control_seq = seq_create();
+    }
+    atomic_store_explicit(&control_exit, false, memory_order_release);
+    control_thread = ovs_thread_create("vhostuser", control_main, NULL);
+    notify_thread = ovs_thread_create("vhu_notify", notify_main, NULL);
+}
+
+/* Neither thread waits for anything that its caller, destroying a port, may
+ * hold. */
+static void
+stop_threads(void)
+{
+    atomic_store_explicit(&control_exit, true, memory_order_release);
+    seq_change(control_seq);
+    xpthread_join(control_thread, NULL);
+
+    vhu_notify_watch_stop();
+    xpthread_join(notify_thread, NULL);
+}

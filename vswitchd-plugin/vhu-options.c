@@ -1,0 +1,402 @@
+/*
+ * Copyright (c) 2026 The ovs-vhostuser Authors.
+ *
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#include <config.h>
+
+#include "vhu-options.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dirs.h"
+#include "openvswitch/dynamic-string.h"
+#include "openvswitch/vlog.h"
+#include "smap.h"
+#include "util.h"
+
+VLOG_DEFINE_THIS_MODULE(vhu_options);
+
+/* One option.  'parse' stores 'value' in '*options' and returns null, or
+ * returns what is wrong with it, newly allocated, and stores nothing. */
+struct vhu_option {
+    const char *key;
+    unsigned int kinds;         /* Bit map of the kinds that know it. */
+    char *(*parse)(struct vhu_options *options, const char *value);
+                                /* Null: accepted and ignored. */
+};
+
+#define KIND(NAME) (1u << VHU_PORT_##NAME)
+#define ALL_KINDS (KIND(ANY) | KIND(SERVER) | KIND(CLIENT))
+
+static char *parse_path(struct vhu_options *, const char *);
+static char *parse_role(struct vhu_options *, const char *);
+static char *parse_server_path(struct vhu_options *, const char *);
+static char *parse_socket_mode(struct vhu_options *, const char *);
+static char *parse_socket_owner(struct vhu_options *, const char *);
+static char *parse_tx_retries_max(struct vhu_options *, const char *);
+
+static const struct vhu_option known[] = {
+    { "path", KIND(ANY) | KIND(SERVER), parse_path },
+    { "role", KIND(ANY), parse_role },
+    { "socket-mode", KIND(ANY) | KIND(SERVER), parse_socket_mode },
+    { "socket-owner", KIND(ANY) | KIND(SERVER), parse_socket_owner },
+    { "tx-retries-max", ALL_KINDS, parse_tx_retries_max },
+    { "vhost-server-path", KIND(ANY) | KIND(CLIENT), parse_server_path },
+
+    /* What users of DPDK's ports have in their databases.  The queues of a
+     * vhost-user port are up to the guest. */
+    { "n_rxq", ALL_KINDS, NULL },
+    { "n_rxq_desc", ALL_KINDS, NULL },
+    { "n_txq_desc", ALL_KINDS, NULL },
+    { "vhost-max-queue-pairs", ALL_KINDS, NULL },
+};
+
+static const struct vhu_option *find_option(enum vhu_port_kind,
+                                            const char *key);
+static char *unknown_option(enum vhu_port_kind, const char *key);
+static char *check_combination(const struct smap *args);
+static char *set_default_path(struct vhu_options *, const char *name,
+                              const char *sock_dir);
+
+/* Parses the one option 'key', to which 'args' gives 'value'. */
+static char *
+parse_option(struct vhu_options *options, enum vhu_port_kind kind,
+             const char *name, const char *key, const char *value,
+             bool verbose)
+{
+    const struct vhu_option *option = find_option(kind, key);
+
+    if (!option) {
+        return unknown_option(kind, key);
+    } else if (!option->parse) {
+        if (verbose) {
+            VLOG_INFO("%s: options:%s has no effect on this type of port",
+                      name, key);
+        }
+        return NULL;
+    }
+    return option->parse(options, value);
+}
+
+char *
+vhu_options_parse(struct vhu_options *options, enum vhu_port_kind kind,
+                  const char *name, const char *sock_dir,
+                  const struct smap *args, bool verbose)
+{
+    const struct smap_node **nodes = smap_sort(args);
+    size_t n = smap_count(args);
+    char *error = NULL;
+
+    *options = (struct vhu_options) {
+        .mode = kind == VHU_PORT_CLIENT ? VHU_CONN_CLIENT : VHU_CONN_SERVER,
+        .uid = (uid_t) -1,
+        .gid = (gid_t) -1,
+        .tx_retries_max = VHU_TX_RETRIES_DEFAULT,
+    };
+    for (size_t i = 0; i < n && !error; i++) {
+        error = parse_option(options, kind, name, nodes[i]->key,
+                             nodes[i]->value, verbose);
+        if (error && kind != VHU_PORT_ANY) {
+            if (verbose) {
+                VLOG_WARN("%s: ignored: %s", name, error);
+            }
+            free(error);
+            error = NULL;
+        }
+    }
+    free(nodes);
+
+    if (!error && kind == VHU_PORT_ANY) {
+        error = check_combination(args);
+    }
+    if (!error && !options->path && options->mode == VHU_CONN_SERVER) {
+        error = set_default_path(options, name, sock_dir);
+    }
+    if (error) {
+        vhu_options_uninit(options);
+    }
+    return error;
+}
+
+void
+vhu_options_uninit(struct vhu_options *options)
+{
+    free(options->path);
+    free(options->socket_owner);
+    options->path = options->socket_owner = NULL;
+}
+
+bool
+vhu_options_same_socket(const struct vhu_options *a,
+                        const struct vhu_options *b)
+{
+    return (a->mode == b->mode
+            && nullable_string_is_equal(a->path, b->path)
+            && a->socket_mode == b->socket_mode
+            && a->uid == b->uid
+            && a->gid == b->gid);
+}
+
+void
+vhu_options_format(const struct vhu_options *options, struct smap *args)
+{
+    if (options->path && !options->default_path) {
+        smap_add(args, (options->mode == VHU_CONN_CLIENT
+                        ? "vhost-server-path" : "path"), options->path);
+    }
+    if (options->socket_mode) {
+        smap_add_format(args, "socket-mode", "%04o",
+                        (unsigned int) options->socket_mode);
+    }
+    if (options->socket_owner) {
+        smap_add(args, "socket-owner", options->socket_owner);
+    }
+    if (options->tx_retries_max != VHU_TX_RETRIES_DEFAULT) {
+        smap_add_format(args, "tx-retries-max", "%u",
+                        options->tx_retries_max);
+    }
+}
+
+/* Returns the option named 'key' if ports of 'kind' know it, or null. */
+static const struct vhu_option *
+find_option(enum vhu_port_kind kind, const char *key)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+        if (known[i].kinds & (1u << kind) && !strcmp(known[i].key, key)) {
+            return &known[i];
+        }
+    }
+    return NULL;
+}
+
+/* Returns the message for an unknown option, which lists those that have an
+ * effect. */
+static char *
+unknown_option(enum vhu_port_kind kind, const char *key)
+{
+    struct ds s = DS_EMPTY_INITIALIZER;
+    const char *separator = "";
+
+    ds_put_format(&s, "unknown option \"%s\" (expected one of ", key);
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+        if (known[i].kinds & (1u << kind) && known[i].parse) {
+            ds_put_format(&s, "%s%s", separator, known[i].key);
+            separator = ", ";
+        }
+    }
+    ds_put_char(&s, ')');
+    return ds_steal_cstr(&s);
+}
+
+/* Returns why the options, each fine by itself, do not go together. */
+static char *
+check_combination(const struct smap *args)
+{
+    static const char *const server_only[] = {
+        "path", "socket-mode", "socket-owner"
+    };
+
+    if (!smap_get(args, "vhost-server-path")) {
+        return NULL;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(server_only); i++) {
+        if (smap_get(args, server_only[i])) {
+            return xasprintf("options vhost-server-path and %s exclude each "
+                             "other: the first makes the port the client of "
+                             "a socket, the second is for a server",
+                             server_only[i]);
+        }
+    }
+    return NULL;
+}
+
+static char *
+set_default_path(struct vhu_options *options, const char *name,
+                 const char *sock_dir)
+{
+    if (strchr(name, '/') || strchr(name, '\\')) {
+        return xasprintf("\"%s\" cannot be the name of a socket because of "
+                         "the '%c' in it: set options:path", name,
+                         strchr(name, '/') ? '/' : '\\');
+    }
+    options->path = xasprintf("%s/%s", sock_dir, name);
+    options->default_path = true;
+    return NULL;
+}
+
+/* Stores 'value', the path of a socket, in '*pathp'.  It is relative to the
+ * run directory. */
+static char *
+parse_path__(char **pathp, const char *key, const char *value)
+{
+    char *path;
+
+    if (!value[0]) {
+        return xasprintf("%s is empty", key);
+    }
+    path = abs_file_name(ovs_rundir(), value);
+    if (strlen(path) >= PATH_MAX) {
+        free(path);
+        return xasprintf("%s is longer than %d bytes", key, PATH_MAX - 1);
+    }
+    free(*pathp);
+    *pathp = path;
+    return NULL;
+}
+
+static char *
+parse_path(struct vhu_options *options, const char *value)
+{
+    return parse_path__(&options->path, "path", value);
+}
+
+static char *
+parse_server_path(struct vhu_options *options, const char *value)
+{
+    char *error = parse_path__(&options->path, "vhost-server-path", value);
+
+    if (!error) {
+        options->mode = VHU_CONN_CLIENT;
+    }
+    return error;
+}
+
+static char *
+parse_role(struct vhu_options *options OVS_UNUSED, const char *value)
+{
+    if (!strcmp(value, "back-end")) {
+        return NULL;
+    } else if (!strcmp(value, "front-end")) {
+        return xstrdup("role front-end is not there yet (only back-end is)");
+    }
+    return xasprintf("role is \"%s\" (expected back-end)", value);
+}
+
+static char *
+parse_socket_mode(struct vhu_options *options, const char *value)
+{
+    unsigned long int mode;
+    char *tail;
+
+    errno = 0;
+    mode = strtoul(value, &tail, 8);
+    if (value[0] < '0' || value[0] > '7' || *tail || errno || mode > 0777) {
+        return xasprintf("socket-mode is \"%s\" (expected an octal number "
+                         "from 0 to 0777)", value);
+    }
+    options->socket_mode = mode;
+    return NULL;
+}
+
+/* Returns the id of a user or group, or -1 if 'name' is neither the name of
+ * one nor a number. */
+typedef long long int lookup_id_func(const char *name);
+
+static long long int
+lookup_number(const char *name)
+{
+    long long int id;
+
+    return str_to_llong(name, 10, &id) && id >= 0 && id < UINT32_MAX ? id : -1;
+}
+
+static long long int
+lookup_user(const char *name)
+{
+    struct passwd pwd, *result;
+    char buf[16384];
+
+    if (!getpwnam_r(name, &pwd, buf, sizeof buf, &result) && result) {
+        return pwd.pw_uid;
+    }
+    return lookup_number(name);
+}
+
+static long long int
+lookup_group(const char *name)
+{
+    struct group grp, *result;
+    char buf[16384];
+
+    if (!getgrnam_r(name, &grp, buf, sizeof buf, &result) && result) {
+        return grp.gr_gid;
+    }
+    return lookup_number(name);
+}
+
+/* Stores in '*idp' the id of 'name', unless that is empty. */
+static char *
+parse_id(const char *what, const char *name, lookup_id_func *lookup,
+         long long int *idp)
+{
+    if (name[0]) {
+        *idp = lookup(name);
+        if (*idp < 0) {
+            return xasprintf("socket-owner: there is no %s \"%s\"",
+                             what, name);
+        }
+    }
+    return NULL;
+}
+
+static char *
+parse_socket_owner(struct vhu_options *options, const char *value)
+{
+    char *user = xstrdup(value);
+    char *colon = strchr(user, ':');
+    const char *group = "";
+    long long int uid = -1;
+    long long int gid = -1;
+    char *error;
+
+    if (colon) {
+        *colon = '\0';
+        group = colon + 1;
+    }
+    if (!user[0] && !group[0]) {
+        error = xasprintf("socket-owner is \"%s\" (expected USER, "
+                          "USER:GROUP or :GROUP)", value);
+    } else {
+        error = parse_id("user", user, lookup_user, &uid);
+        if (!error) {
+            error = parse_id("group", group, lookup_group, &gid);
+        }
+    }
+    free(user);
+    if (!error) {
+        options->uid = uid;
+        options->gid = gid;
+        options->socket_owner = xstrdup(value);
+    }
+    return error;
+}
+
+static char *
+parse_tx_retries_max(struct vhu_options *options, const char *value)
+{
+    int n;
+
+    if (!str_to_int(value, 10, &n) || n < 0 || n > VHU_TX_RETRIES_MAX) {
+        return xasprintf("tx-retries-max is \"%s\" (expected 0 to %d)",
+                         value, VHU_TX_RETRIES_MAX);
+    }
+    options->tx_retries_max = n;
+    return NULL;
+}

@@ -1,0 +1,554 @@
+/*
+ * Copyright (c) 2026 The ovs-vhostuser Authors.
+ *
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#include <config.h>
+
+#include "netdev-vhostuser.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "openvswitch/dynamic-string.h"
+#include "openvswitch/json.h"
+#include "unixctl.h"
+#include "util.h"
+#include "vhost-user-spec.h"
+#include "vhu-backend.h"
+#include "vhu-conn.h"
+#include "vhu-dev.h"
+#include "vhu-mem.h"
+#include "virtio-spec.h"
+#include "virtq.h"
+
+/* ovs-appctl vhostuser/...
+ * ========================
+ *
+ * "vhostuser/show" describes ports, for people or as JSON.  Both forms come
+ * from the same collection of facts where it takes more than a line to find
+ * them out ("struct vring_facts"). */
+
+/* Names of feature bits. */
+struct bit_name {
+    unsigned int bit;
+    const char *name;
+};
+
+static const struct bit_name features[] = {
+#define VIRTIO_FEATURE(NAME, BIT) { BIT, #NAME },
+    VIRTIO_FEATURES
+#undef VIRTIO_FEATURE
+};
+
+static const struct bit_name protocol_features[] = {
+#define VHOST_USER_PROTOCOL_FEATURE(NAME, BIT) { BIT, #NAME },
+    VHOST_USER_PROTOCOL_FEATURES
+#undef VHOST_USER_PROTOCOL_FEATURE
+};
+
+/* Returns 'name' without what all names of its kind begin with: "MRG_RXBUF"
+ * for "NET_F_MRG_RXBUF". */
+static const char *
+short_name(const char *name)
+{
+    const char *f = strstr(name, "_F_");
+
+    return (f ? f + 3
+            : !strncmp(name, "F_", 2) ? name + 2
+            : name);
+}
+
+/* Returns the name of 'bit', or null if it has none. */
+static const char *
+find_bit_name(const struct bit_name names[], size_t n, unsigned int bit)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (names[i].bit == bit) {
+            return short_name(names[i].name);
+        }
+    }
+    return NULL;
+}
+
+/* Returns the names of the bits in 'word' as an array of strings. */
+static struct json *
+bits_to_json(const struct bit_name names[], size_t n, uint64_t word)
+{
+    struct json *array = json_array_create_empty();
+
+    for (unsigned int bit = 0; bit < 64; bit++) {
+        if (word & VIRTIO_BIT(bit)) {
+            const char *name = find_bit_name(names, n, bit);
+
+            json_array_add(array, name
+                           ? json_string_create(name)
+                           : json_string_create_nocopy(xasprintf("%u", bit)));
+        }
+    }
+    return array;
+}
+
+/* Appends a line with 'word' and the names of its bits, broken where it gets
+ * too long. */
+static void
+put_bits(struct ds *s, const char *title, const struct bit_name names[],
+         size_t n, uint64_t word)
+{
+    size_t column;
+
+    column = s->length;
+    ds_put_format(s, "  %-18s 0x%"PRIx64, title, word);
+    for (unsigned int bit = 0; bit < 64; bit++) {
+        const char *name = find_bit_name(names, n, bit);
+
+        if (!(word & VIRTIO_BIT(bit))) {
+            continue;
+        }
+        if (s->length - column > 64) {
+            ds_put_format(s, "\n  %-18s", "");
+            column = s->length - 20;
+        }
+        if (name) {
+            ds_put_format(s, " %s", name);
+        } else {
+            ds_put_format(s, " %u", bit);
+        }
+    }
+    ds_put_char(s, '\n');
+}
+
+/* What there is to say of one vring. */
+struct vring_facts {
+    unsigned int index;
+    char queue[24];             /* "receiveq 1": the guest's name. */
+    const char *format;         /* "split", "packed" or "-". */
+    uint32_t size;
+    char state[48];
+    bool running;
+    struct virtq_state virtq;   /* Only while running. */
+    struct vhu_queue_stats stats;
+    uint64_t drops;             /* The sum of 'stats.drops'. */
+    const struct vhu_vring *vring;
+};
+
+static void
+describe_state(const struct vhu_vring *vring, char *state, size_t size)
+{
+    struct ds s = DS_EMPTY_INITIALIZER;
+    enum virtq_error error = (vring->running
+                              ? virtq_get_error(vring->running, NULL, NULL)
+                              : VIRTQ_ERROR_NONE);
+
+    ds_put_cstr(&s, vring->started ? "started" : "stopped");
+    ds_put_format(&s, ",%s", vring->enabled ? "enabled" : "disabled");
+    ds_put_cstr(&s, (error != VIRTQ_ERROR_NONE ? ",broken"
+                     : vring->running ? ",running"
+                     : vring->refused ? ",refused" : ""));
+    ovs_strlcpy(state, ds_cstr(&s), size);
+    ds_destroy(&s);
+}
+
+/* Copies counters that PMD threads are writing. */
+static void
+copy_stats(const struct vhu_queue_stats *src, struct vhu_queue_stats *dst)
+{
+    if (!src) {
+        memset(dst, 0, sizeof *dst);
+        return;
+    }
+    dst->packets = vhu_counter_read(&src->packets);
+    dst->bytes = vhu_counter_read(&src->bytes);
+    dst->retries = vhu_counter_read(&src->retries);
+    for (size_t i = 0; i < VHU_N_DROPS; i++) {
+        dst->drops[i] = vhu_counter_read(&src->drops[i]);
+    }
+}
+
+static void
+collect_vring(const struct netdev_vhostuser *netdev, unsigned int index,
+              struct vring_facts *facts)
+    OVS_REQUIRES(netdev->mutex)
+{
+    struct vhu_vring *vring = netdev->dev->vrings[index];
+
+    memset(facts, 0, sizeof *facts);
+    facts->vring = vring;
+    facts->index = index;
+    snprintf(facts->queue, sizeof facts->queue, "%s %u",
+             vhu_vring_is_transmitq(index) ? "transmitq" : "receiveq",
+             index / 2 + 1);
+    facts->format = "-";
+    facts->size = vring->size;
+    describe_state(vring, facts->state, sizeof facts->state);
+    if (vring->running) {
+        ovs_spin_lock(&vring->lock);
+        virtq_get_state(vring->running, &facts->virtq);
+        ovs_spin_unlock(&vring->lock);
+        facts->running = true;
+        facts->format = (facts->virtq.format == VIRTQ_PACKED
+                         ? "packed" : "split");
+    }
+    copy_stats(netdev->stats[index], &facts->stats);
+    for (size_t i = 0; i < VHU_N_DROPS; i++) {
+        facts->drops += facts->stats.drops[i];
+    }
+}
+
+/* For people. */
+
+static void
+put_memory(struct ds *s, const struct vhu_mem *mem)
+{
+    if (!mem) {
+        return;
+    }
+    ds_put_format(s, "  %-18s %d regions, %"PRIu64" MiB%s\n", "memory",
+                  mem->n_regions, vhu_mem_size(mem) >> 20,
+                  vhu_mem_is_dead(mem) ? ", vanished" : "");
+    ds_put_cstr(s, "      guest address            size        "
+                "user address\n");
+    for (int i = 0; i < mem->n_regions; i++) {
+        const struct vhu_mem_region *r = &mem->regions[i];
+
+        ds_put_format(s, "    %#15"PRIx64" %11"PRIu64" KiB %#19"PRIx64"\n",
+                      r->guest_addr, r->size >> 10, r->user_addr);
+    }
+}
+
+static void
+put_vring(struct ds *s, const struct vring_facts *f)
+{
+    const struct virtq_counters *c = &f->vring->counters;
+
+    ds_put_format(s, "    %3u %-13s %-6s %5"PRIu32" %-23s", f->index,
+                  f->queue, f->format, f->size, f->state);
+    if (f->running) {
+        ds_put_format(s, " %6"PRIu16" %5"PRIu16" %5"PRIu16,
+                      f->virtq.driver_idx, f->virtq.avail.idx,
+                      f->virtq.used.idx);
+    } else {
+        ds_put_format(s, " %6s %5s %5s", "-", "-", "-");
+    }
+    ds_put_format(s, " %10"PRIu64" %12"PRIu64" %7"PRIu64" %8"PRIu64
+                  " %10"PRIu64" %5"PRIu64"\n",
+                  f->stats.packets, f->stats.bytes, f->drops,
+                  vhu_counter_read(&c->calls),
+                  vhu_counter_read(&c->calls_suppressed),
+                  vhu_counter_read(&f->vring->kicks));
+}
+
+static void
+put_vrings(struct ds *s, const struct netdev_vhostuser *netdev)
+    OVS_REQUIRES(netdev->mutex)
+{
+    unsigned int n = netdev_vhostuser_n_vrings(netdev);
+
+    if (!n) {
+        return;
+    }
+    ds_put_format(s, "  vrings\n      # %-13s %-6s %5s %-23s %6s %5s %5s %10s "
+                  "%12s %7s %8s %10s %5s\n",
+                  "queue", "format", "size", "state", "driver", "avail",
+                  "used", "packets", "bytes", "drops", "calls", "suppressed",
+                  "kicks");
+    for (unsigned int i = 0; i < n; i++) {
+        struct vring_facts facts;
+
+        collect_vring(netdev, i, &facts);
+        put_vring(s, &facts);
+    }
+}
+
+static void
+put_connection(struct ds *s, const struct netdev_vhostuser *netdev)
+    OVS_REQUIRES(netdev->mutex)
+{
+    const struct vhu_conn *conn = vhu_backend_get_conn(netdev->backend);
+    const char *reason = netdev_vhostuser_reason(netdev);
+
+    if (conn) {
+        char *since = netdev_vhostuser_since(netdev);
+        unsigned int n_connects = vhu_conn_get_n_connects(conn);
+
+        ds_put_format(s, "  %-18s %s since %s, %u connection%s in all\n",
+                      "state", (vhu_conn_is_connected(conn)
+                                ? "connected" : "disconnected"),
+                      since, n_connects, n_connects == 1 ? "" : "s");
+        free(since);
+    }
+    ds_put_format(s, "  %-18s %s%s%s, %d rxqs, %d txqs, MTU %d\n", "link",
+                  netdev->carrier ? "up" : "down", reason ? ": " : "",
+                  reason ? reason : "", netdev->up.n_rxq, netdev->up.n_txq,
+                  netdev->mtu);
+    if (netdev->options_error) {
+        ds_put_format(s, "  %-18s not in effect: %s\n", "new options",
+                      netdev->options_error);
+    }
+}
+
+static void
+show_text(const struct netdev_vhostuser *netdev, struct ds *s)
+    OVS_REQUIRES(netdev->mutex)
+{
+    const struct vhu_dev *dev = netdev->dev;
+    const char *path = netdev->options.path;
+
+    ds_put_format(s, "%s: back-end, %s%s%s\n",
+                  netdev_get_name(&netdev->up),
+                  netdev_vhostuser_mode(netdev), path ? " " : "",
+                  path ? path : "");
+    put_connection(s, netdev);
+    if (dev->features_set) {
+        put_bits(s, "features", features, ARRAY_SIZE(features),
+                 dev->features);
+        put_bits(s, "protocol features", protocol_features,
+                 ARRAY_SIZE(protocol_features), dev->protocol_features);
+    }
+    put_memory(s, dev->mem);
+    put_vrings(s, netdev);
+}
+
+/* For programs. */
+
+static void
+put_number(struct json *object, const char *name, uint64_t value)
+{
+    json_object_put(object, name, json_integer_create(value));
+}
+
+static struct json *
+vring_to_json(const struct vring_facts *f)
+{
+    const struct virtq_counters *c = &f->vring->counters;
+    struct json *object = json_object_create();
+
+    put_number(object, "index", f->index);
+    json_object_put_string(object, "queue", f->queue);
+    put_number(object, "size", f->size);
+    json_object_put(object, "started", json_boolean_create(f->vring->started));
+    json_object_put(object, "enabled", json_boolean_create(f->vring->enabled));
+    json_object_put(object, "running", json_boolean_create(f->running));
+    if (f->running) {
+        enum virtq_error error = virtq_get_error(f->vring->running, NULL,
+                                                 NULL);
+
+        json_object_put_string(object, "format", f->format);
+        put_number(object, "driver_idx", f->virtq.driver_idx);
+        put_number(object, "avail_idx", f->virtq.avail.idx);
+        put_number(object, "used_idx", f->virtq.used.idx);
+        if (error != VIRTQ_ERROR_NONE) {
+            json_object_put_string(object, "broken",
+                                   virtq_error_to_string(error));
+        }
+    }
+    put_number(object, "packets", f->stats.packets);
+    put_number(object, "bytes", f->stats.bytes);
+    put_number(object, "retries", f->stats.retries);
+#define VHU_DROP(NAME) \
+    put_number(object, #NAME "_drops", f->stats.drops[VHU_DROP_##NAME]);
+    VHU_DROPS
+#undef VHU_DROP
+    put_number(object, "calls", vhu_counter_read(&c->calls));
+    put_number(object, "calls_suppressed",
+               vhu_counter_read(&c->calls_suppressed));
+    put_number(object, "bad_chains", vhu_counter_read(&c->bad_chains));
+    put_number(object, "times_broken", vhu_counter_read(&c->broken));
+    put_number(object, "kicks", f->vring->kicks);
+    put_number(object, "discarded", f->vring->discarded);
+    return object;
+}
+
+static struct json *
+mem_to_json(const struct vhu_mem *mem)
+{
+    struct json *array = json_array_create_empty();
+
+    for (int i = 0; mem && i < mem->n_regions; i++) {
+        const struct vhu_mem_region *r = &mem->regions[i];
+        struct json *object = json_object_create();
+
+        json_object_put_format(object, "guest_addr", "0x%"PRIx64,
+                               r->guest_addr);
+        json_object_put_format(object, "user_addr", "0x%"PRIx64,
+                               r->user_addr);
+        put_number(object, "size", r->size);
+        json_array_add(array, object);
+    }
+    return array;
+}
+
+static void
+connection_to_json(const struct netdev_vhostuser *netdev, struct json *object)
+    OVS_REQUIRES(netdev->mutex)
+{
+    const struct vhu_conn *conn = vhu_backend_get_conn(netdev->backend);
+    const char *reason = netdev_vhostuser_reason(netdev);
+
+    json_object_put(object, "connected",
+                    json_boolean_create(conn && vhu_conn_is_connected(conn)));
+    if (conn) {
+        json_object_put_string(object, "socket", netdev->options.path);
+        json_object_put_nocopy(object, xstrdup("since"),
+                               json_string_create_nocopy(
+                                   netdev_vhostuser_since(netdev)));
+        put_number(object, "connections", vhu_conn_get_n_connects(conn));
+    }
+    json_object_put(object, "link", json_boolean_create(netdev->carrier));
+    if (reason) {
+        json_object_put_string(object, "reason", reason);
+    }
+    if (netdev->options_error) {
+        json_object_put_string(object, "options_error",
+                               netdev->options_error);
+    }
+}
+
+static struct json *
+show_json(const struct netdev_vhostuser *netdev)
+    OVS_REQUIRES(netdev->mutex)
+{
+    const struct vhu_dev *dev = netdev->dev;
+    unsigned int n = netdev_vhostuser_n_vrings(netdev);
+    struct json *object = json_object_create();
+    struct json *vrings = json_array_create_empty();
+
+    json_object_put_string(object, "name", netdev_get_name(&netdev->up));
+    json_object_put_string(object, "role", "back-end");
+    json_object_put_string(object, "mode", netdev_vhostuser_mode(netdev));
+    connection_to_json(netdev, object);
+    put_number(object, "n_rxq", netdev->up.n_rxq);
+    put_number(object, "n_txq", netdev->up.n_txq);
+    put_number(object, "mtu", netdev->mtu);
+    json_object_put(object, "features",
+                    bits_to_json(features, ARRAY_SIZE(features),
+                                 dev->features));
+    json_object_put(object, "protocol_features",
+                    bits_to_json(protocol_features,
+                                 ARRAY_SIZE(protocol_features),
+                                 dev->protocol_features));
+    json_object_put(object, "memory", mem_to_json(dev->mem));
+    for (unsigned int i = 0; i < n; i++) {
+        struct vring_facts facts;
+
+        collect_vring(netdev, i, &facts);
+        json_array_add(vrings, vring_to_json(&facts));
+    }
+    json_object_put(object, "vrings", vrings);
+    return object;
+}
+
+/* The commands. */
+
+/* Calls 'show' for the port named 'name', or for all if that is null.  Returns
+ * how many there were. */
+static int
+for_each_port(const char *name,
+              void (*show)(struct netdev_vhostuser *, void *aux), void *aux)
+{
+    struct netdev_vhostuser *netdev;
+    int n = 0;
+
+    ovs_mutex_lock(&netdev_vhostuser_list_mutex);
+    LIST_FOR_EACH (netdev, list_node, &netdev_vhostuser_list) {
+        if (!name || !strcmp(name, netdev_get_name(&netdev->up))) {
+            ovs_mutex_lock(&netdev->mutex);
+            show(netdev, aux);
+            ovs_mutex_unlock(&netdev->mutex);
+            n++;
+        }
+    }
+    ovs_mutex_unlock(&netdev_vhostuser_list_mutex);
+    return n;
+}
+
+static void
+show_text_cb(struct netdev_vhostuser *netdev, void *s)
+    OVS_REQUIRES(netdev->mutex)
+{
+    show_text(netdev, s);
+}
+
+static void
+show_json_cb(struct netdev_vhostuser *netdev, void *array)
+    OVS_REQUIRES(netdev->mutex)
+{
+    json_array_add(array, show_json(netdev));
+}
+
+static void
+disconnect_cb(struct netdev_vhostuser *netdev, void *aux OVS_UNUSED)
+    OVS_REQUIRES(netdev->mutex)
+{
+    vhu_backend_disconnect(netdev->backend, "vhostuser/disconnect");
+}
+
+static void
+reply_no_port(struct unixctl_conn *conn, const char *name)
+{
+    char *error = xasprintf("%s: no such vhostuser port", name);
+
+    unixctl_command_reply_error(conn, error);
+    free(error);
+}
+
+static void
+unixctl_show(struct unixctl_conn *conn, int argc, const char *argv[],
+             void *aux OVS_UNUSED)
+{
+    bool as_json = argc > 1 && !strcmp(argv[1], "--json");
+    const char *name = argc > 1 + as_json ? argv[1 + as_json] : NULL;
+    struct ds s = DS_EMPTY_INITIALIZER;
+    int n;
+
+    if (as_json) {
+        struct json *array = json_array_create_empty();
+
+        n = for_each_port(name, show_json_cb, array);
+        json_to_ds(array, JSSF_PRETTY | JSSF_SORT, &s);
+        ds_put_char(&s, '\n');
+        json_destroy(array);
+    } else {
+        n = for_each_port(name, show_text_cb, &s);
+    }
+
+    if (name && !n) {
+        reply_no_port(conn, name);
+    } else {
+        unixctl_command_reply(conn, ds_cstr(&s));
+    }
+    ds_destroy(&s);
+}
+
+static void
+unixctl_disconnect(struct unixctl_conn *conn, int argc OVS_UNUSED,
+                   const char *argv[], void *aux OVS_UNUSED)
+{
+    if (for_each_port(argv[1], disconnect_cb, NULL)) {
+        vhu_ctl_kick();
+        unixctl_command_reply(conn, NULL);
+    } else {
+        reply_no_port(conn, argv[1]);
+    }
+}
+
+void
+vhu_unixctl_init(void)
+{
+    unixctl_command_register("vhostuser/show", "[--json] [PORT]", 0, 2,
+                             unixctl_show, NULL);
+    unixctl_command_register("vhostuser/disconnect", "PORT", 1, 1,
+                             unixctl_disconnect, NULL);
+}
