@@ -14,12 +14,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-dnl VHU_REQUIRE_PROG([VARIABLE], [PROGRAM], [DEBIAN-PACKAGE])
+dnl VHU_REQUIRE_PROG([VARIABLE], [PROGRAM], [DEBIAN-PACKAGE], [PATH])
 dnl
-dnl Looks for PROGRAM; ends with one line that names its package if there is
+dnl Looks for PROGRAM, in PATH if given; ends with one line that names its package if there is
 dnl none.
 AC_DEFUN([VHU_REQUIRE_PROG], [
-  AC_PATH_PROG([$1], [$2], [no])
+  AC_PATH_PROG([$1], [$2], [no], [$4])
   if test "$[]$1" = no; then
     AC_MSG_ERROR([$2 not found; install the Debian package $3])
   fi

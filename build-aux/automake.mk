@@ -35,7 +35,8 @@ ovs/shared.stamp:
 		"a few minutes (log: ovs/shared.log)"
 	$(AM_V_at)$(MKDIR_P) ovs/shared && { cd ovs/shared && \
 		$(OVS_SRCDIR)/configure --enable-shared --disable-static \
-			$(OVS_COMMON_FLAGS) CC='$(CC)' CFLAGS='$(CFLAGS)' && \
+			$(OVS_COMMON_FLAGS) PYTHON3='$(PYTHON3)' \
+			CC='$(CC)' CFLAGS='$(CFLAGS)' && \
 		$(MAKE) -f $(abs_top_srcdir)/build-aux/relink.mk vhu-ovs; \
 		} > ovs/shared.log 2>&1 || { \
 		grep -E 'error|Error' ovs/shared.log | head -n 5 >&2; exit 1; }

@@ -39,7 +39,11 @@ VHU_OVS_PROGRAMS = \
 vhu-ovs: $(BUILT_SOURCES)
 	$(MAKE) $(VHU_OVS_PROGRAMS)
 
+# All that OVS's own test suite needs.
+vhu-ovs-tests: all
+	$(MAKE) $(check_PROGRAMS) $(check_DATA) tests/atconfig tests/atlocal
+
 vhu-print-%:
 	@echo '$($*)'
 
-.PHONY: vhu-ovs
+.PHONY: vhu-ovs vhu-ovs-tests

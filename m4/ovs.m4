@@ -93,7 +93,7 @@ AC_DEFUN([VHU_OVS_BUILD], [
   else
     OVS_BUILDDIR=`pwd`/ovs/build
     OVS_STAMP=ovs/build.stamp
-    vhu_args="$OVS_SRCDIR/configure --disable-shared $OVS_COMMON_FLAGS CC='$CC' CFLAGS='$CFLAGS'"
+    vhu_args="$OVS_SRCDIR/configure --disable-shared $OVS_COMMON_FLAGS PYTHON3='$PYTHON3' CC='$CC' CFLAGS='$CFLAGS'"
     if test "`cat ovs/build/.configured 2>/dev/null`" != "$vhu_args"; then
       AC_MSG_NOTICE([configuring Open vSwitch in ovs/build])
       mkdir -p ovs/build && rm -f ovs/build.stamp ovs/build/.configured

@@ -35,7 +35,8 @@ TESTSUITE_AT = \
 	tests/plugin.at
 TESTSUITE = $(srcdir)/tests/testsuite
 EXTRA_DIST += $(TESTSUITE_AT) $(TESTSUITE) tests/atlocal.in \
-	tests/check-includes tests/run
+	tests/check-includes tests/check-ovs tests/run \
+	tests/system
 
 $(srcdir)/tests/package.m4: $(top_srcdir)/configure.ac
 	$(AM_V_GEN){ \
@@ -70,3 +71,55 @@ clean-testsuite:
 CHECK_LOCAL += check-testsuite
 CLEAN_LOCAL += clean-testsuite
 .PHONY: check-testsuite
+
+# Open vSwitch's own test suite with our daemon; by default all of it.
+OVS_TESTSUITEFLAGS =
+check-ovs: vswitchd-plugin/ovs-vswitchd
+	$(MAKE) -C $(OVS_BUILDDIR) -f $(abs_top_srcdir)/build-aux/relink.mk \
+		vhu-ovs-tests > check-ovs.log 2>&1 || { tail check-ovs.log; exit 1; }
+	$(SHELL) $(top_srcdir)/tests/check-ovs $(OVS_SRCDIR) $(OVS_BUILDDIR) \
+		$(abs_builddir)/vswitchd-plugin $(OVS_TESTSUITEFLAGS)
+CLEANFILES += check-ovs.log
+clean-check-ovs:
+	rm -rf check-ovs.dir
+CLEAN_LOCAL += clean-check-ovs
+
+# The sources as they are.
+check-includes:
+	$(AM_V_at)sh $(top_srcdir)/tests/check-includes $(top_srcdir)
+check-style:
+	$(AM_V_at)$(PYTHON3) $(top_srcdir)/build-aux/check-style $(top_srcdir) \
+		$(OVS_SRCDIR)
+
+# The same sources, configured differently, in a directory each.  They are
+# copied because this may be the source directory itself.
+VARIANT = \
+	$(MKDIR_P) variants && $(MAKE) -s distdir distdir=variants/src && \
+	$(MKDIR_P) variants/$$v && cd variants/$$v && \
+	if test ! -f Makefile; then \
+		../src/configure -q --enable-Werror --with-ovs=$(OVS_SRCDIR) \
+			--with-ovs-build=$(OVS_BUILDDIR) $$args; \
+	fi && $(MAKE)
+# Compile without a warning, also one that says that a lock is missing.
+check-gcc: all
+	@v=gcc args='CC=gcc'; $(VARIANT) all $(check_PROGRAMS)
+check-clang: all
+	@v=clang args='CC=clang'; $(VARIANT) all $(check_PROGRAMS)
+# Byte order of the fields that we share with guests.
+check-sparse: all
+	@v=sparse args='CC=cgcc'; $(VARIANT) $(check_PROGRAMS)
+# Unit and protocol tests with AddressSanitizer, UndefinedBehaviorSanitizer and,
+# as that cannot be combined with the first, ThreadSanitizer.
+SANITIZER_TESTSUITEFLAGS = $(TESTSUITEFLAGS)
+check-sanitizers: all
+	@v=asan args='--enable-sanitizers=address,undefined'; $(VARIANT) \
+		check TESTSUITEFLAGS="$(SANITIZER_TESTSUITEFLAGS)"
+check-tsan: all
+	@v=tsan args='--enable-sanitizers=thread'; $(VARIANT) \
+		check TESTSUITEFLAGS="$(SANITIZER_TESTSUITEFLAGS)"
+clean-variants:
+	-chmod -R u+w variants 2>/dev/null
+	rm -rf variants
+CLEAN_LOCAL += clean-variants
+.PHONY: check-ovs check-includes check-style check-gcc check-clang \
+	check-sparse check-sanitizers check-tsan

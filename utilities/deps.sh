@@ -18,6 +18,7 @@
 # What ./boot.sh, configure and make need: OVS's source and its libraries.
 DEPS_BUILD="autoconf automake libtool make gcc libc6-dev pkg-config python3
             openvswitch-source libssl-dev libcap-ng-dev libunbound-dev
+            libxdp-dev libbpf-dev libnuma-dev
             libatomic1"
 
 # What boots the small guests of quickstart and tests/system.  Their kernel is
@@ -28,14 +29,15 @@ DEPS_GUEST="qemu-system-x86 busybox-static cpio gzip xz-utils ethtool procps
 # What tests/run needs on top of both.  dpdk has the testpmd program and
 # openvswitch-switch-dpdk the switch that we compare ours with.
 DEPS_TEST="clang llvm python3-pytest python3-scapy dpdk
-           openvswitch-switch-dpdk iproute2 tcpdump git libnuma-dev"
+           openvswitch-switch-dpdk iproute2 tcpdump git sparse"
 
 # Prints those of the packages given as arguments that are not installed.
 deps_missing() {
     local package
 
     for package; do
-        case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) in
+        case $(dpkg-query -W -f '${db:Status-Status}' "$package" \
+             2>/dev/null) in
         installed) ;;
         *) echo "$package" ;;
         esac
