@@ -1,0 +1,486 @@
+/*
+ * Copyright (c) 2026 The ovs-vhostuser Authors.
+ *
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#include <config.h>
+
+#include "vhu-mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "openvswitch/dynamic-string.h"
+#include "openvswitch/util.h"
+#include "ovs-rcu.h"
+#include "vhost-user-spec.h"
+#include "vhu-sigbus.h"
+
+/* Most bytes in all the regions of a table: what a peer may make us spend of
+ * our address space. */
+#define MAX_TOTAL_SIZE (UINT64_C(64) << 40)
+
+/* A part of a file that is mapped.  The tables that hold its region share
+ * it. */
+struct vhu_mapping {
+    struct ovs_refcount ref_cnt;
+    void *base;                 /* What munmap() needs. */
+    size_t size;
+    struct vhu_mem_health *health;
+    struct vhu_sigbus_slot *slot;
+};
+
+static struct vhu_mem_health *health_create(void);
+static struct vhu_mem_health *health_ref(struct vhu_mem_health *);
+static void health_unref(struct vhu_mem_health *);
+static int mapping_create(const struct vhost_user_mem_region *, int fd,
+                          struct vhu_mem_health *, struct vhu_mem_region *,
+                          char **error);
+static void mapping_unref(struct vhu_mapping *);
+static int check_spec(const struct vhu_mem *,
+                      const struct vhost_user_mem_region *, char **error);
+static struct vhu_mem *mem_alloc(int n_regions, struct vhu_mem_health *);
+static void mem_insert(struct vhu_mem *, const struct vhu_mem_region *);
+static const struct vhu_mem_region *mem_find(
+    const struct vhu_mem *, const struct vhost_user_mem_region *);
+
+int
+vhu_mem_create(const struct vhost_user_mem_region specs[], const int fds[],
+               int n, struct vhu_mem **memp, char **error)
+{
+    struct vhu_mem_health *health = health_create();
+    struct vhu_mem *mem = mem_alloc(n, health);
+    int retval = 0;
+
+    health_unref(health);
+    *memp = NULL;
+    *error = NULL;
+    if (n < 0 || n > VHU_MEM_MAX_REGIONS) {
+        *error = xasprintf("%d regions are more than %d", n,
+                           VHU_MEM_MAX_REGIONS);
+        retval = EINVAL;
+    }
+    for (int i = 0; i < n && !retval; i++) {
+        struct vhu_mem_region region;
+
+        retval = check_spec(mem, &specs[i], error);
+        if (!retval) {
+            retval = mapping_create(&specs[i], fds[i], health, &region, error);
+        }
+        if (!retval) {
+            mem_insert(mem, &region);
+        }
+    }
+
+    if (retval) {
+        vhu_mem_destroy(mem);
+        return retval;
+    }
+    *memp = mem;
+    return 0;
+}
+
+int
+vhu_mem_add_region(const struct vhu_mem *old,
+                   const struct vhost_user_mem_region *spec, int fd,
+                   struct vhu_mem **memp, char **error)
+{
+    struct vhu_mem_region region;
+    struct vhu_mem *mem;
+    int retval;
+
+    if (!old) {
+        return vhu_mem_create(spec, &fd, 1, memp, error);
+    }
+
+    *memp = NULL;
+    *error = NULL;
+    if (mem_find(old, spec)) {
+        *memp = CONST_CAST(struct vhu_mem *, old);
+        return 0;
+    }
+    retval = check_spec(old, spec, error);
+    if (!retval) {
+        retval = mapping_create(spec, fd, old->health, &region, error);
+    }
+    if (retval) {
+        return retval;
+    }
+
+    mem = mem_alloc(old->n_regions + 1, old->health);
+    for (int i = 0; i < old->n_regions; i++) {
+        ovs_refcount_ref(&old->regions[i].mapping->ref_cnt);
+        mem_insert(mem, &old->regions[i]);
+    }
+    mem_insert(mem, &region);
+    *memp = mem;
+    return 0;
+}
+
+int
+vhu_mem_remove_region(const struct vhu_mem *old,
+                      const struct vhost_user_mem_region *spec,
+                      struct vhu_mem **memp, char **error)
+{
+    const struct vhu_mem_region *victim = old ? mem_find(old, spec) : NULL;
+    struct vhu_mem *mem;
+
+    *memp = NULL;
+    *error = NULL;
+    if (!victim) {
+        *error = xasprintf("no region at guest address 0x%"PRIx64", user "
+                           "address 0x%"PRIx64" of size 0x%"PRIx64,
+                           spec->guest_addr, spec->user_addr, spec->size);
+        return ENOENT;
+    }
+
+    mem = mem_alloc(old->n_regions - 1, old->health);
+    for (int i = 0; i < old->n_regions; i++) {
+        if (&old->regions[i] != victim) {
+            ovs_refcount_ref(&old->regions[i].mapping->ref_cnt);
+            mem_insert(mem, &old->regions[i]);
+        }
+    }
+    *memp = mem;
+    return 0;
+}
+
+void
+vhu_mem_destroy(struct vhu_mem *mem)
+{
+    if (mem) {
+        for (int i = 0; i < mem->n_regions; i++) {
+            mapping_unref(mem->regions[i].mapping);
+        }
+        health_unref(mem->health);
+        free(mem);
+    }
+}
+
+void
+vhu_mem_destroy_postponed(struct vhu_mem *mem)
+{
+    if (mem) {
+        ovsrcu_postpone(vhu_mem_destroy, mem);
+    }
+}
+
+void
+vhu_mem_wait_dead(void)
+{
+    vhu_sigbus_wait();
+}
+
+void
+vhu_mem_clear_dead(void)
+{
+    vhu_sigbus_clear();
+}
+
+void *
+vhu_mem_gpa_to_va_part(const struct vhu_mem *mem, uint64_t gpa, uint64_t *len)
+{
+    for (int i = 0; i < mem->n_regions; i++) {
+        const struct vhu_mem_region *r = &mem->regions[i];
+        uint64_t ofs = gpa - r->guest_addr;
+
+        if (ofs < r->size) {
+            *len = r->size - ofs;
+            return r->va + ofs;
+        }
+    }
+    *len = 0;
+    return NULL;
+}
+
+void *
+vhu_mem_uva_to_va(const struct vhu_mem *mem, uint64_t uva, uint64_t size)
+{
+    for (int i = 0; i < mem->n_regions; i++) {
+        const struct vhu_mem_region *r = &mem->regions[i];
+        uint64_t ofs = uva - r->user_addr;
+
+        if (ofs < r->size && size <= r->size - ofs) {
+            return r->va + ofs;
+        }
+    }
+    return NULL;
+}
+
+uint64_t
+vhu_mem_size(const struct vhu_mem *mem)
+{
+    uint64_t total = 0;
+
+    for (int i = 0; i < mem->n_regions; i++) {
+        total += mem->regions[i].size;
+    }
+    return total;
+}
+
+/* Tables. */
+
+/* Returns an empty table with space for 'n_regions' (none if negative). */
+static struct vhu_mem *
+mem_alloc(int n_regions, struct vhu_mem_health *health)
+{
+    size_t n = MAX(0, MIN(n_regions, VHU_MEM_MAX_REGIONS));
+    struct vhu_mem *mem = xmalloc(sizeof *mem + n * sizeof mem->regions[0]);
+
+    mem->health = health_ref(health);
+    mem->n_regions = 0;
+    return mem;
+}
+
+/* Adds 'region', which has been checked, to 'mem', which has space for it. */
+static void
+mem_insert(struct vhu_mem *mem, const struct vhu_mem_region *region)
+{
+    int i = mem->n_regions++;
+
+    for (; i > 0 && mem->regions[i - 1].guest_addr > region->guest_addr; i--) {
+        mem->regions[i] = mem->regions[i - 1];
+    }
+    mem->regions[i] = *region;
+}
+
+/* Returns the region of 'mem' that 'spec' describes, or NULL.  The offset in
+ * the file does not count: QEMU sends none with REM_MEM_REG. */
+static const struct vhu_mem_region *
+mem_find(const struct vhu_mem *mem, const struct vhost_user_mem_region *spec)
+{
+    for (int i = 0; i < mem->n_regions; i++) {
+        const struct vhu_mem_region *r = &mem->regions[i];
+
+        if (r->guest_addr == spec->guest_addr
+            && r->user_addr == spec->user_addr && r->size == spec->size) {
+            return r;
+        }
+    }
+    return NULL;
+}
+
+/* Returns true if the 'a_size' bytes at 'a' and the 'b_size' bytes at 'b'
+ * overlap.  Neither wraps around, neither is empty. */
+static bool
+ranges_overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
+{
+    return a < b ? b - a < a_size : a - b < b_size;
+}
+
+/* Stores in '*error' what is wrong with region 'spec'.  Returns EINVAL. */
+static int OVS_PRINTF_FORMAT(3, 4)
+refuse(const struct vhost_user_mem_region *spec, char **error,
+       const char *format, ...)
+{
+    struct ds ds = DS_EMPTY_INITIALIZER;
+    va_list args;
+
+    ds_put_format(&ds, "memory region at guest address 0x%"PRIx64", user "
+                  "address 0x%"PRIx64", size 0x%"PRIx64", offset 0x%"PRIx64
+                  ": ", spec->guest_addr, spec->user_addr, spec->size,
+                  spec->mmap_offset);
+    va_start(args, format);
+    ds_put_format_valist(&ds, format, args);
+    va_end(args);
+    *error = ds_steal_cstr(&ds);
+    return EINVAL;
+}
+
+/* Checks whether a table could hold the regions of 'mem' and 'spec' as far as
+ * the numbers go.  Returns 0 or a positive errno with a text in '*error'.
+ *
+ * Two regions of one file may be the same part of it. */
+static int
+check_spec(const struct vhu_mem *mem, const struct vhost_user_mem_region *spec,
+           char **error)
+{
+    if (!spec->size) {
+        return refuse(spec, error, "the size is 0");
+    }
+    if (spec->size - 1 > UINT64_MAX - spec->guest_addr) {
+        return refuse(spec, error, "guest addresses wrap around");
+    }
+    if (spec->size - 1 > UINT64_MAX - spec->user_addr) {
+        return refuse(spec, error, "user addresses wrap around");
+    }
+    if (spec->size > MAX_TOTAL_SIZE - vhu_mem_size(mem)) {
+        return refuse(spec, error, "more than 64 TiB in all");
+    }
+    if (mem->n_regions >= VHU_MEM_MAX_REGIONS) {
+        return refuse(spec, error, "more than %d regions",
+                      VHU_MEM_MAX_REGIONS);
+    }
+    for (int i = 0; i < mem->n_regions; i++) {
+        const struct vhu_mem_region *r = &mem->regions[i];
+
+        if (ranges_overlap(spec->guest_addr, spec->size,
+                           r->guest_addr, r->size)) {
+            return refuse(spec, error, "guest addresses overlap with those "
+                          "from 0x%"PRIx64" on", r->guest_addr);
+        }
+        if (ranges_overlap(spec->user_addr, spec->size,
+                           r->user_addr, r->size)) {
+            return refuse(spec, error, "user addresses overlap with those "
+                          "from 0x%"PRIx64" on", r->user_addr);
+        }
+    }
+    return 0;
+}
+
+/* Mappings. */
+
+/* Stores in '*page_size' the size of the pages of the file 'fd' if its part
+ * that 'spec' names is there to be mapped.  Returns 0 or a positive errno with
+ * a text in '*error'. */
+static int
+check_file(const struct vhost_user_mem_region *spec, int fd,
+           uint64_t *page_size, char **error)
+{
+    struct statfs fs;
+    struct stat s;
+
+    /* With this seal, the file cannot lose memory any more, whatever its size
+     * is just now.  Only some files can be sealed. */
+    ignore(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK));
+
+    if (fstat(fd, &s) || !S_ISREG(s.st_mode)) {
+        refuse(spec, error, "not a file that can be mapped");
+        return EBADF;
+    }
+    if (s.st_size < 0 || spec->mmap_offset > s.st_size
+        || spec->size > s.st_size - spec->mmap_offset) {
+        return refuse(spec, error, "its file has only %"PRIdMAX" bytes",
+                      (intmax_t) s.st_size);
+    }
+
+    *page_size = sysconf(_SC_PAGESIZE);
+    if (!fstatfs(fd, &fs) && fs.f_type == HUGETLBFS_MAGIC) {
+        *page_size = fs.f_bsize;
+    }
+    return 0;
+}
+
+/* Maps 'size' bytes from 'offset' of file 'fd', without allocating them even
+ * if OVS runs with mlockall(MCL_FUTURE): at the time of mmap() nothing is
+ * accessible, and so nothing is populated, and when it becomes accessible it
+ * is not locked any more. */
+static void *
+map_file(int fd, uint64_t offset, size_t size)
+{
+    void *p = mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd,
+                   offset);
+
+    if (p != MAP_FAILED) {
+        munlock(p, size);
+        if (mprotect(p, size, PROT_READ | PROT_WRITE)) {
+            int save_errno = errno;
+
+            munmap(p, size);
+            errno = save_errno;
+            return MAP_FAILED;
+        }
+
+        /* Keeps what guests send out of our core dumps. */
+        madvise(p, size, MADV_DONTDUMP);
+    }
+    return p;
+}
+
+/* Maps 'spec', which has been checked, from 'fd' and fills in '*region'.
+ * Returns 0 or a positive errno with a text in '*error'. */
+static int
+mapping_create(const struct vhost_user_mem_region *spec, int fd,
+               struct vhu_mem_health *health, struct vhu_mem_region *region,
+               char **error)
+{
+    struct vhu_mapping *mapping;
+    uint64_t page_size, skip, size;
+    void *base;
+    int retval;
+
+    retval = check_file(spec, fd, &page_size, error);
+    if (retval) {
+        return retval;
+    }
+
+    /* Neither sum overflows: the file is large enough. */
+    skip = spec->mmap_offset % page_size;
+    size = ROUND_UP(spec->size + skip, page_size);
+    base = map_file(fd, spec->mmap_offset - skip, size);
+    if (base == MAP_FAILED) {
+        retval = errno;
+        refuse(spec, error, "cannot be mapped (%s)", ovs_strerror(retval));
+        return retval;
+    }
+
+    mapping = xmalloc(sizeof *mapping);
+    ovs_refcount_init(&mapping->ref_cnt);
+    mapping->base = base;
+    mapping->size = size;
+    mapping->health = health_ref(health);
+    mapping->slot = vhu_sigbus_add(base, size, page_size, &health->dead);
+
+    region->guest_addr = spec->guest_addr;
+    region->size = spec->size;
+    region->user_addr = spec->user_addr;
+    region->va = (uint8_t *) base + skip;
+    region->mapping = mapping;
+    return 0;
+}
+
+static void
+mapping_unref(struct vhu_mapping *mapping)
+{
+    if (mapping && ovs_refcount_unref(&mapping->ref_cnt) == 1) {
+        vhu_sigbus_remove(mapping->slot);
+        munmap(mapping->base, mapping->size);
+        health_unref(mapping->health);
+        free(mapping);
+    }
+}
+
+/* Health. */
+
+static struct vhu_mem_health *
+health_create(void)
+{
+    struct vhu_mem_health *health = xmalloc(sizeof *health);
+
+    atomic_init(&health->dead, false);
+    ovs_refcount_init(&health->ref_cnt);
+    return health;
+}
+
+static struct vhu_mem_health *
+health_ref(struct vhu_mem_health *health)
+{
+    ovs_refcount_ref(&health->ref_cnt);
+    return health;
+}
+
+static void
+health_unref(struct vhu_mem_health *health)
+{
+    if (ovs_refcount_unref(&health->ref_cnt) == 1) {
+        free(health);
+    }
+}

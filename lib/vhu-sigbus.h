@@ -1,0 +1,63 @@
+/*
+ * Copyright (c) 2026 The ovs-vhostuser Authors.
+ *
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#ifndef VHU_SIGBUS_H
+#define VHU_SIGBUS_H 1
+
+/* Memory that can vanish
+ * ======================
+ *
+ * A file that a peer shares with us can lose its pages at any time: the peer
+ * truncates it, its huge pages run out, the hardware reports an error.  The
+ * next access raises SIGBUS.
+ *
+ * A process-wide handler, installed with the first mapping that is registered
+ * here, looks up the faulting address.  If it is inside a registered mapping,
+ * the handler sets the mapping's flag, puts zero pages over the whole mapping
+ * in one step, so that no thread ever finds a hole there, and wakes
+ * vhu_sigbus_wait().  The access that faulted then goes on and reads zeros.
+ * All other faults go to the handler that was there before.
+ *
+ *
+ * Threads
+ * -------
+ *
+ * All functions may be called by any thread, except that only one thread
+ * should wait.  The handler takes no lock and allocates nothing. */
+
+#include <stddef.h>
+
+#include "ovs-atomic.h"
+
+struct vhu_sigbus_slot;
+
+/* Registers the mapping of 'size' bytes at 'base', which consists of pages of
+ * 'page_size' bytes, so that '*vanished' becomes true when its memory does.
+ * Returns a slot for vhu_sigbus_remove(). */
+struct vhu_sigbus_slot *vhu_sigbus_add(void *base, size_t size,
+                                       size_t page_size,
+                                       atomic_bool *vanished);
+
+/* Forgets the mapping in 'slot'.  To be called before it is unmapped, when no
+ * thread uses it any more. */
+void vhu_sigbus_remove(struct vhu_sigbus_slot *slot);
+
+/* Arranges for poll_block() to wake up if any registered mapping has vanished
+ * since the last call of vhu_sigbus_clear(). */
+void vhu_sigbus_wait(void);
+void vhu_sigbus_clear(void);
+
+#endif /* vhu-sigbus.h */
