@@ -38,30 +38,54 @@
  * A 16-, 32- or 64-bit access is one machine access because vring addresses
  * are checked for their alignment when a virtqueue is created. */
 
+#include <stddef.h>
+#include <string.h>
+
 #include "virtio-endian.h"
+
+/* Tests define VIRTIO_LOAD_HOOK as a function that changes the memory just
+ * before each load from it, as a hostile driver would. */
+#ifndef VIRTIO_LOAD_HOOK
+#define VIRTIO_LOAD_HOOK(P, SIZE) ((void) 0)
+#endif
 
 static inline uint16_t
 virtio_load_le16(const virtio_le16 *p)
 {
+    VIRTIO_LOAD_HOOK(p, sizeof *p);
     return virtio_le16_to_cpu(__atomic_load_n(p, __ATOMIC_RELAXED));
 }
 
 static inline uint32_t
 virtio_load_le32(const virtio_le32 *p)
 {
+    VIRTIO_LOAD_HOOK(p, sizeof *p);
     return virtio_le32_to_cpu(__atomic_load_n(p, __ATOMIC_RELAXED));
 }
 
 static inline uint64_t
 virtio_load_le64(const virtio_le64 *p)
 {
+    VIRTIO_LOAD_HOOK(p, sizeof *p);
     return virtio_le64_to_cpu(__atomic_load_n(p, __ATOMIC_RELAXED));
 }
 
 static inline uint16_t
 virtio_load_acquire_le16(const virtio_le16 *p)
 {
+    VIRTIO_LOAD_HOOK(p, sizeof *p);
     return virtio_le16_to_cpu(__atomic_load_n(p, __ATOMIC_ACQUIRE));
+}
+
+/* Copies 'size' bytes from shared memory at 'src', which need not be aligned,
+ * to 'dst'.  The copy is what counts afterwards: the compiler may not go back
+ * to 'src' for any part of it. */
+static inline void
+virtio_load_copy(void *dst, const void *src, size_t size)
+{
+    VIRTIO_LOAD_HOOK(src, size);
+    memcpy(dst, src, size);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
 static inline void

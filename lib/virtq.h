@@ -66,9 +66,11 @@
  * The driver may write anything, at any time, into the memory it shares with
  * us.  These functions read each field once and check what they read.  If the
  * ring makes no sense they mark the virtqueue broken; from then on it looks
- * empty.  A single chain that cannot be used (for example one with a buffer of
- * the wrong direction) has no segments: it is taken all the same, so that it
- * can be given back with length 0. */
+ * empty, and nothing of it is read or written.  A single chain that cannot be
+ * used (one with a buffer of the wrong direction, one without a byte, or one
+ * that is longer than any packet) has no segments: it is taken all the same, so
+ * that it can be given back with length 0.  Of a device-writable chain that is
+ * longer than any packet, only the beginning is returned. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -177,9 +179,14 @@ struct virtq;
  * (virtio, "Split Virtqueues", "Packed Virtqueues": 1 to VIRTQ_MAX_SIZE, for
  * the split format a power of 2).
  *
- * The first call of virtq_publish_used() notifies regardless of event
- * suppression unless it is forbidden by flags: what the driver saw of an
- * earlier device is not known.
+ * A split virtqueue publishes from the used index in memory on, and takes from
+ * 'avail' on unless that makes no sense (it is behind the used index, or
+ * further from it or from the driver's index than the size of the ring): then
+ * from the used index on, too.  virtq_get_base() tells.
+ *
+ * Sends one notification, in case an earlier device did not get to it.  The
+ * first used buffers are notified of regardless of the driver's event index,
+ * because what it saw of an earlier device is not known.
  *
  * Returns 0, or a positive errno with a newly allocated phrase in '*error'.
  * Control thread. */
@@ -211,6 +218,11 @@ void virtq_put_back(struct virtq *vq, const struct virtq_chain chains[],
 void virtq_add_used(struct virtq *vq, const struct virtq_chain *chain,
                     uint32_t len);
 
+/* The same for the 'n' 'chains', with the lengths 'lens', or all 0 if that is
+ * NULL. */
+void virtq_add_used_burst(struct virtq *vq, const struct virtq_chain chains[],
+                          const uint32_t lens[], size_t n);
+
 /* Makes the chains of virtq_add_used() visible to the driver, with one
  * store-release. */
 void virtq_publish_used(struct virtq *vq);
@@ -232,12 +244,14 @@ bool virtq_has_avail(const struct virtq *vq);
 uint32_t virtq_n_avail(const struct virtq *vq);
 
 /* Asks the driver for available buffer notifications, or, as is the state
- * after virtq_create(), asks for none.  After asking for them, check
- * virtq_has_avail() once more. */
+ * after virtq_create(), asks for none.  To be called with 'enable' true each
+ * time that nothing is available any more, since with event index it asks for
+ * the next notification only; after that check virtq_has_avail() once
+ * more. */
 void virtq_enable_kicks(struct virtq *vq, bool enable);
 
-/* Replaces the call eventfd (-1 for none).  The old one stays the
- * caller's. */
+/* Replaces the call eventfd (-1 for none), and notifies the new one once.  The
+ * old one stays the caller's. */
 void virtq_set_call_fd(struct virtq *vq, int call_fd);
 
 /* Returns why 'vq' is broken, VIRTQ_ERROR_NONE if it is not.  'value' and

@@ -1,0 +1,268 @@
+/*
+ * Copyright (c) 2026 The ovs-vhostuser Authors.
+ *
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#ifndef VIRTQ_IMPL_H
+#define VIRTQ_IMPL_H 1
+
+/* What the two formats of a virtqueue have in common
+ * ==================================================
+ *
+ * For virtq.c and virtq-<format>.c only.
+ *
+ * A format has its own way to find and read descriptors; everything that
+ * happens to a descriptor once it has been read is here: the walk along a
+ * chain collects its buffers as segments in our address space. */
+
+#include <string.h>
+
+#include "compiler.h"
+#include "openvswitch/util.h"
+#include "util.h"
+#include "vhu-mem.h"
+#include "virtio-barrier.h"
+#include "virtio-spec.h"
+#include "virtq.h"
+
+/* Most bytes that a device can have a use for in one chain: the largest packet
+ * and its header, with some reserve for future headers. */
+#define VIRTQ_MAX_CHAIN_BYTES (65536 + 64)
+
+/* Descriptors after which a burst ends early, so that a driver with absurd
+ * chains takes the time of one of them and not of a whole burst of them. */
+#define VIRTQ_MAX_BURST_DESCS 4096
+
+/* Where the parts of a split virtqueue are in our address space. */
+struct virtq_split_ring {
+    const struct virtq_desc *desc;
+    const struct virtq_avail *avail;
+    const virtio_le16 *used_event;
+    struct virtq_used *used;
+    virtio_le16 *avail_event;
+};
+
+struct virtq {
+    /* Constant. */
+    PADDED_MEMBERS(CACHE_LINE_SIZE,
+        enum virtq_format format;
+        enum virtq_access access;
+        uint32_t size;          /* Descriptors. */
+        uint64_t features;      /* Negotiated. */
+        bool event_idx;         /* VIRTIO_F_EVENT_IDX. */
+        bool indirect;          /* VIRTIO_F_INDIRECT_DESC. */
+        bool notify_on_empty;   /* VIRTIO_F_NOTIFY_ON_EMPTY. */
+        struct virtq_split_ring split;
+        const struct vhu_mem *mem;
+        struct virtq_counters *counters;
+        struct virtq_seg *segs; /* Space for the segments of a burst. */
+        size_t max_segs;
+        struct virtq_desc *table; /* Copy of an indirect table. */
+    );
+
+    /* Under the lock of the vring, but for the loads of virtq_has_avail().
+     * Written in every burst, hence on cache lines of their own. */
+    PADDED_MEMBERS(CACHE_LINE_SIZE,
+        struct virtq_pos next_avail; /* Next available buffer to take. */
+        struct virtq_pos next_used;  /* Next place to write a used one. */
+        struct virtq_pos published;  /* 'next_used' as the driver sees it. */
+        uint16_t driver_idx;    /* Split: available index, as last read. */
+        uint16_t signalled;     /* 'published.idx' at the last decision whether
+                                 * to notify. */
+        uint16_t event_base;    /* 'next_avail.idx' when the kick suppression
+                                 * was last renewed. */
+        bool usable;            /* Not broken, memory not dead. */
+        bool force_call;        /* Notify regardless of the event index. */
+        bool kicks_enabled;
+        int call_fd;            /* -1 for none. */
+
+        /* The memory region that was hit last.  Constant apart from that, so
+         * a copy is as good as the original and nearer. */
+        uint64_t region_gpa;
+        uint64_t region_size;
+        uint8_t *region_va;
+
+        enum virtq_error error;
+        uint64_t error_value;
+        uint64_t error_limit;
+    );
+};
+
+/* virtq.c. */
+void virtq_break(struct virtq *, enum virtq_error, uint64_t value,
+                 uint64_t limit);
+void *virtq_map_area(const struct virtq_config *, const char *name,
+                     uint64_t uva, uint64_t size, uint64_t align,
+                     char **error);
+uint8_t *virtq_translate_slow(struct virtq *, uint64_t gpa, uint64_t len);
+
+/* Adds 'n' to '*counter', which other threads may be reading. */
+static inline void
+virtq_count(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+/* Moves 'vq' on to take 'idx' next.  virtq_has_avail() reads it without a
+ * lock. */
+static inline void
+virtq_set_next_avail(struct virtq *vq, uint16_t idx)
+{
+    __atomic_store_n(&vq->next_avail.idx, idx, __ATOMIC_RELAXED);
+}
+
+/* Returns false if 'vq' must not be touched: it is broken or its memory has
+ * vanished.  Once a burst. */
+static inline bool
+virtq_check_usable(struct virtq *vq)
+{
+    if (OVS_UNLIKELY(vq->usable && vhu_mem_is_dead(vq->mem))) {
+        __atomic_store_n(&vq->usable, false, __ATOMIC_RELAXED);
+    }
+    return vq->usable;
+}
+
+/* Returns our address of the 'len' bytes at guest address 'gpa', or NULL if
+ * they are not all inside one region. */
+static ALWAYS_INLINE inline uint8_t *
+virtq_translate(struct virtq *vq, uint64_t gpa, uint64_t len)
+{
+    uint64_t ofs = gpa - vq->region_gpa;
+
+    if (OVS_LIKELY(ofs < vq->region_size && len <= vq->region_size - ofs)) {
+        return vq->region_va + ofs;
+    }
+    return virtq_translate_slow(vq, gpa, len);
+}
+
+/* A descriptor, read once, in our byte order. */
+struct virtq_desc_copy {
+    uint64_t addr;
+    uint32_t len;
+    uint16_t flags;
+    uint16_t next;
+};
+
+/* A chain that is being walked.
+ *
+ * A chain that turns out unusable is walked to its end all the same: only
+ * there is its length known, and a loop is a loop whatever else is wrong. */
+struct virtq_walk {
+    struct virtq_seg *segs;     /* What has been collected, */
+    size_t n_segs;              /* how much of it, */
+    size_t max_segs;            /* and how much there is space for. */
+    uint32_t bytes;             /* In all the segments. */
+    uint32_t n_descs;           /* So far. */
+    bool unusable;
+    bool full;                  /* Unusable for lack of space. */
+};
+
+bool virtq_walk_add_parts(struct virtq *, struct virtq_walk *, uint64_t gpa,
+                          uint32_t len);
+
+/* Adds the buffer of 'desc' to 'walk'.  Returns false, with 'vq' broken, if it
+ * is outside memory.
+ *
+ * A buffer of length 0 is none: its address does not matter. */
+static ALWAYS_INLINE inline bool
+virtq_walk_add(struct virtq *vq, struct virtq_walk *walk,
+               const struct virtq_desc_copy *desc)
+{
+    bool device_writes = desc->flags & VIRTQ_DESC_F_WRITE;
+    uint32_t space = VIRTQ_MAX_CHAIN_BYTES - walk->bytes;
+    uint32_t len = desc->len;
+    uint8_t *va;
+
+    if (OVS_UNLIKELY(!len || walk->unusable)) {
+        return true;
+    }
+    if (OVS_UNLIKELY(device_writes != (vq->access == VIRTQ_DEVICE_WRITES))) {
+        walk->unusable = true;
+        return true;
+    }
+    if (OVS_UNLIKELY(len > space)) {
+        /* What is too long to be a packet is no packet.  But a buffer for
+         * packets may be of any size; we need only so much of it. */
+        if (!device_writes) {
+            walk->unusable = true;
+            return true;
+        }
+        len = space;
+        if (!len) {
+            return true;
+        }
+    }
+
+    va = virtq_translate(vq, desc->addr, len);
+    if (OVS_UNLIKELY(!va || walk->n_segs >= walk->max_segs)) {
+        return virtq_walk_add_parts(vq, walk, desc->addr, len);
+    }
+    walk->segs[walk->n_segs].va = va;
+    walk->segs[walk->n_segs].len = len;
+    walk->n_segs++;
+    walk->bytes += len;
+    return true;
+}
+
+/* Makes 'walk' at its end into '*chain' number 'id'. */
+static ALWAYS_INLINE inline void
+virtq_walk_finish(struct virtq *vq, const struct virtq_walk *walk,
+                  uint16_t id, struct virtq_chain *chain)
+{
+    chain->segs = walk->segs;
+    chain->id = id;
+    chain->n_descs = walk->n_descs;
+    if (OVS_LIKELY(!walk->unusable && walk->n_segs)) {
+        chain->n_segs = walk->n_segs;
+        chain->size = walk->bytes;
+    } else {
+        chain->n_segs = 0;
+        chain->size = 0;
+        virtq_count(&vq->counters->bad_chains, 1);
+    }
+}
+
+/* Starts loading what the user of 'chain' will touch first: the header, which
+ * may be in a buffer of its own, and the beginning of the packet. */
+static ALWAYS_INLINE inline void
+virtq_prefetch_chain(const struct virtq *vq, const struct virtq_chain *chain)
+{
+    for (int i = 0; i < MIN(chain->n_segs, 2); i++) {
+        const struct virtq_seg *seg = &chain->segs[i];
+
+        if (vq->access == VIRTQ_DEVICE_READS) {
+            OVS_PREFETCH(seg->va);
+            if (seg->len > 64) {
+                OVS_PREFETCH(seg->va + 64);
+            }
+        } else {
+            OVS_PREFETCH_WRITE(seg->va);
+            if (seg->len > 64) {
+                OVS_PREFETCH_WRITE(seg->va + 64);
+            }
+        }
+    }
+}
+
+/* Returns true if the other side, which asked to be notified at 'event', must
+ * be when an index moves from 'old' to 'new'.
+ *
+ * virtio, "Used Buffer Notification Suppression", and its mirror image. */
+static inline bool
+virtq_need_event(uint16_t event, uint16_t new, uint16_t old)
+{
+    return (uint16_t) (new - event - 1) < (uint16_t) (new - old);
+}
+
+#endif /* virtq-impl.h */
