@@ -54,6 +54,14 @@
  * connection, too.  A connection that failed soon after it came up
  * is backed off like one that could not be made.
  *
+ * A peer that sends without a pause gets VHU_CONN_BUDGET messages between two
+ * calls of vhu_conn_run(), then vhu_conn_recv() returns EAGAIN, so that a
+ * thread that serves many connections comes round to all of them.
+ *
+ * A connection whose peer has gone, or has not sent one message in
+ * VHU_CONN_MSG_TIMEOUT milliseconds, gives way to a new one: whoever connects
+ * to a server and says nothing cannot keep the front-end out.
+ *
  *
  * Threads
  * -------
@@ -71,6 +79,7 @@ struct vhu_msg;
 #define VHU_CONN_MIN_BACKOFF 10         /* ms */
 #define VHU_CONN_MAX_BACKOFF 1000       /* ms */
 #define VHU_CONN_MSG_TIMEOUT 1000       /* ms */
+#define VHU_CONN_BUDGET 64              /* Messages. */
 
 enum vhu_conn_mode {
     VHU_CONN_CLIENT,            /* We connect. */
@@ -155,6 +164,11 @@ const char *vhu_conn_get_path(const struct vhu_conn *conn);
  *    "connect to /run/vm0.sock: permission denied (socket is 0755 qemu:qemu,
  *     we are uid 103)"
  *    "waiting for a front-end at /run/openvswitch/vm0"
+ *
+ * followed by how the last connection ended, if there was one:
+ *
+ *    "waiting for a front-end at /run/openvswitch/vm0; last connection:
+ *     protocol error: bad SET_VRING_NUM"
  *
  * NULL while connected. */
 const char *vhu_conn_get_reason(const struct vhu_conn *conn);

@@ -18,7 +18,7 @@ tests_vhutest_SOURCES = tests/vhutest.c tests/vhutest.h
 
 # One line a test.  (Uncomment yours when its file is there.)
 #tests_vhutest_SOURCES += tests/test-vhu-backend.c
-#tests_vhutest_SOURCES += tests/test-vhu-conn.c
+tests_vhutest_SOURCES += tests/test-vhu-conn.c
 #tests_vhutest_SOURCES += tests/test-vhu-mem.c
 tests_vhutest_SOURCES += tests/test-vhu-msg.c
 #tests_vhutest_SOURCES += tests/test-virtq-split.c
@@ -32,6 +32,7 @@ TESTSUITE_AT = \
 	tests/testsuite.at \
 	tests/vhu-macros.at \
 	tests/msg.at \
+	tests/conn.at \
 	tests/plugin.at
 TESTSUITE = $(srcdir)/tests/testsuite
 EXTRA_DIST += $(TESTSUITE_AT) $(TESTSUITE) tests/atlocal.in \
