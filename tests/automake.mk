@@ -21,6 +21,8 @@ tests_vhutest_SOURCES = tests/vhutest.c tests/vhutest.h
 tests_vhutest_SOURCES += tests/test-vhu-conn.c
 #tests_vhutest_SOURCES += tests/test-vhu-mem.c
 tests_vhutest_SOURCES += tests/test-vhu-msg.c
+tests_vhutest_SOURCES += tests/test-vhu-packet.c
+tests_vhutest_SOURCES += tests/test-vhu-qos.c
 #tests_vhutest_SOURCES += tests/test-virtq-split.c
 #tests_vhutest_SOURCES += tests/virtq-mock.c tests/virtq-mock.h
 
@@ -33,6 +35,8 @@ TESTSUITE_AT = \
 	tests/vhu-macros.at \
 	tests/msg.at \
 	tests/conn.at \
+	tests/packet.at \
+	tests/qos.at \
 	tests/plugin.at
 TESTSUITE = $(srcdir)/tests/testsuite
 EXTRA_DIST += $(TESTSUITE_AT) $(TESTSUITE) tests/atlocal.in \
