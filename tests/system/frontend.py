@@ -97,7 +97,8 @@ class Frontend:
     of virtio 1 with one queue pair and mergeable receive buffers."""
 
     def __init__(self, path, server=True, queues=1, size=64, features=None,
-                 protocol_features=None, buffer_size=2048, memory=None):
+                 protocol_features=None, buffer_size=2048, memory=None,
+                 sealable=True):
         self.path = path
         self.server = server
         self.wanted = features if features is not None else bits(
@@ -117,8 +118,9 @@ class Frontend:
             self.vrings.append(vring)
             offset = vring.end
         self.memory = max(memory or 0, offset)
-        self.memfd = os.memfd_create("guest", os.MFD_CLOEXEC
-                                     | os.MFD_ALLOW_SEALING)
+        self.memfd = os.memfd_create(
+            "guest", os.MFD_CLOEXEC | (os.MFD_ALLOW_SEALING if sealable
+                                       else 0))
         os.ftruncate(self.memfd, self.memory)
         self.ram = mmap.mmap(self.memfd, self.memory)
         if server:

@@ -26,6 +26,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -107,11 +108,14 @@ class Switch:
     """A database server and a switch daemon."""
 
     def __init__(self, directory=None, kind=None, pmd_mask="0x1",
-                 other_config=()):
-        """'other_config' has further settings as "key=value"."""
+                 other_config=(), wrapper=(), options=()):
+        """'other_config' has further settings as "key=value", 'options' more
+        options of the daemon, 'wrapper' a command to start it with."""
         self.own_directory = directory is None
         self.directory = str(directory or tempfile.mkdtemp(prefix="vhu."))
         self.kind = kind or os.environ.get("VHU_SWITCH", "ours")
+        self.wrapper = list(wrapper)
+        self.options = list(options)
         self.daemon = None
         self.database = None
         self.env = dict(os.environ, OVS_RUNDIR=self.directory,
@@ -119,12 +123,11 @@ class Switch:
                         OVS_SYSCONFDIR=self.directory)
         # Idle PMD threads sleep for moments: the guests need the CPU, too.
         self.other_config = ["pmd-maxsleep=100", "pmd-sleep-max=100",
-                             "stats-update-interval=1000",
                              f"pmd-cpu-mask={pmd_mask}", *other_config]
         if self.kind == "dpdk":
             self.other_config += [
                 "dpdk-init=true",
-                "dpdk-extra=--no-pci --no-huge --legacy-mem -m 1024 "
+                "dpdk-extra=--no-pci --no-huge --legacy-mem -m 2048 "
                 f"--file-prefix={os.path.basename(self.directory)}"]
 
     # Files.
@@ -172,7 +175,7 @@ class Switch:
                                     stdin=subprocess.DEVNULL, stderr=output,
                                     cwd=self.directory, **kwargs)
 
-    def start_daemon(self, *options):
+    def start_daemon(self):
         """Starts ovs-vswitchd and waits until it answers.
 
         unshare gives it a network namespace of its own, for br0 is a network
@@ -184,11 +187,11 @@ class Switch:
         if os.path.exists(control):
             os.unlink(control)
         self.daemon = self.spawn(
-            ["unshare", "--net", "--", daemon,
+            ["unshare", "--net", "--", *self.wrapper, daemon,
              f"unix:{self.path('db.sock')}", f"--unixctl={control}",
              f"--pidfile={self.path('ovs-vswitchd.pid')}",
              f"--log-file={self.path('ovs-vswitchd.log')}",
-             "-vconsole:off", *options])
+             "-vconsole:off", *self.options])
 
         def answers():
             if self.daemon.poll() is not None:
@@ -198,6 +201,13 @@ class Switch:
                     and self.try_command("ovs-appctl", "-t", control,
                                          "version"))
         wait_for(answers, 30, "ovs-vswitchd answers")
+
+    def check_alive(self):
+        """Raises SwitchError if the daemon has ended without being asked."""
+        status = self.daemon.poll()
+        if status not in (None, 0, -signal.SIGKILL):
+            raise SwitchError(f"ovs-vswitchd ended with {status}: "
+                              + self.log()[-3000:] + self.output())
 
     def output(self):
         """What the processes printed."""
@@ -241,6 +251,22 @@ class Switch:
     def __exit__(self, *_):
         self.close()
 
+    def resources(self):
+        """What the daemon holds: descriptors by kind, guest mappings, and
+        the number of its threads."""
+        proc = f"/proc/{self.daemon.pid}"
+        found = {"threads": len(os.listdir(f"{proc}/task"))}
+        for number in os.listdir(f"{proc}/fd"):
+            try:
+                target = os.readlink(f"{proc}/fd/{number}")
+            except FileNotFoundError:
+                continue
+            kind = re.sub(r":\[\d+\]$", "", target)
+            found[kind] = found.get(kind, 0) + 1
+        with open(f"{proc}/maps", encoding="utf-8") as file:
+            found["guest mappings"] = sum("memfd:" in line for line in file)
+        return found
+
     # Commands.
 
     def command(self, tool, *args, timeout=20):
@@ -269,6 +295,28 @@ class Switch:
         """ovs-appctl to the daemon."""
         return self.command("ovs-appctl", "-t", self.path("ctl"), *args,
                             timeout=timeout)
+
+    def answer_time(self, method="vhostuser/show"):
+        """How long the daemon takes to answer, in seconds: the median of
+        five times, since this machine has other things to do, too."""
+        times = []
+        for _ in range(5):
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(20)
+                sock.connect(self.path("ctl"))
+                start = time.monotonic()
+                sock.sendall(json.dumps({"id": 0, "method": method,
+                                         "params": []}).encode())
+                answer = b""
+                while True:
+                    answer += sock.recv(1 << 20)
+                    try:
+                        json.loads(answer)
+                        break
+                    except ValueError:
+                        pass
+                times.append(time.monotonic() - start)
+        return sorted(times)[2]
 
     def ofctl(self, command, *args):
         """ovs-ofctl on br0, with what 'command' needs after it."""
@@ -320,8 +368,26 @@ class Switch:
         return self.get(name, "status")
 
     def statistics(self, name):
-        """The statistics column: up to a second old."""
-        return self.get(name, "statistics")
+        """What the statistics column will have, but as it is now.
+
+        The column itself is updated every few seconds."""
+        text = self.command("ovs-ofctl", "-OOpenFlow14", "dump-ports",
+                            self.path("br0.mgmt"), name)
+        values = {}
+        prefix = ""
+        for line in text.splitlines():
+            match = re.match(r" *(?:port +\S+: )?([rt]x) (.*)", line)
+            if match:
+                prefix, line = match[1] + "_", match[2]
+            elif "CUSTOM" in line:
+                prefix = ""
+            for key, value in re.findall(r"(\w+)=(\d+)", line):
+                if key in ("xid", "duration"):
+                    continue
+                key = {"pkts": "packets", "drop": "dropped",
+                       "errs": "errors"}.get(key, key)
+                values[prefix + key] = int(value)
+        return values
 
     def link(self, name):
         """True if the port's link is up."""
