@@ -53,28 +53,32 @@ static inline uint16_t
 virtio_load_le16(const virtio_le16 *p)
 {
     VIRTIO_LOAD_HOOK(p, sizeof *p);
-    return virtio_le16_to_cpu(__atomic_load_n(p, __ATOMIC_RELAXED));
+    return virtio_le16_to_cpu((OVS_FORCE virtio_le16) __atomic_load_n(
+        (const OVS_FORCE uint16_t *) p, __ATOMIC_RELAXED));
 }
 
 static inline uint32_t
 virtio_load_le32(const virtio_le32 *p)
 {
     VIRTIO_LOAD_HOOK(p, sizeof *p);
-    return virtio_le32_to_cpu(__atomic_load_n(p, __ATOMIC_RELAXED));
+    return virtio_le32_to_cpu((OVS_FORCE virtio_le32) __atomic_load_n(
+        (const OVS_FORCE uint32_t *) p, __ATOMIC_RELAXED));
 }
 
 static inline uint64_t
 virtio_load_le64(const virtio_le64 *p)
 {
     VIRTIO_LOAD_HOOK(p, sizeof *p);
-    return virtio_le64_to_cpu(__atomic_load_n(p, __ATOMIC_RELAXED));
+    return virtio_le64_to_cpu((OVS_FORCE virtio_le64) __atomic_load_n(
+        (const OVS_FORCE uint64_t *) p, __ATOMIC_RELAXED));
 }
 
 static inline uint16_t
 virtio_load_acquire_le16(const virtio_le16 *p)
 {
     VIRTIO_LOAD_HOOK(p, sizeof *p);
-    return virtio_le16_to_cpu(__atomic_load_n(p, __ATOMIC_ACQUIRE));
+    return virtio_le16_to_cpu((OVS_FORCE virtio_le16) __atomic_load_n(
+        (const OVS_FORCE uint16_t *) p, __ATOMIC_ACQUIRE));
 }
 
 /* Copies 'size' bytes from shared memory at 'src', which need not be aligned,
@@ -91,25 +95,33 @@ virtio_load_copy(void *dst, const void *src, size_t size)
 static inline void
 virtio_store_le16(virtio_le16 *p, uint16_t x)
 {
-    __atomic_store_n(p, virtio_cpu_to_le16(x), __ATOMIC_RELAXED);
+    __atomic_store_n((OVS_FORCE uint16_t *) p,
+                     (OVS_FORCE uint16_t) virtio_cpu_to_le16(x),
+                     __ATOMIC_RELAXED);
 }
 
 static inline void
 virtio_store_le32(virtio_le32 *p, uint32_t x)
 {
-    __atomic_store_n(p, virtio_cpu_to_le32(x), __ATOMIC_RELAXED);
+    __atomic_store_n((OVS_FORCE uint32_t *) p,
+                     (OVS_FORCE uint32_t) virtio_cpu_to_le32(x),
+                     __ATOMIC_RELAXED);
 }
 
 static inline void
 virtio_store_le64(virtio_le64 *p, uint64_t x)
 {
-    __atomic_store_n(p, virtio_cpu_to_le64(x), __ATOMIC_RELAXED);
+    __atomic_store_n((OVS_FORCE uint64_t *) p,
+                     (OVS_FORCE uint64_t) virtio_cpu_to_le64(x),
+                     __ATOMIC_RELAXED);
 }
 
 static inline void
 virtio_store_release_le16(virtio_le16 *p, uint16_t x)
 {
-    __atomic_store_n(p, virtio_cpu_to_le16(x), __ATOMIC_RELEASE);
+    __atomic_store_n((OVS_FORCE uint16_t *) p,
+                     (OVS_FORCE uint16_t) virtio_cpu_to_le16(x),
+                     __ATOMIC_RELEASE);
 }
 
 static inline void
