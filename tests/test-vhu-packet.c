@@ -514,8 +514,9 @@ test_recycle(void)
         struct dp_packet *packet = vhu_packet_new(sizes[i]);
         struct dp_packet_batch batch;
         struct dp_packet *again;
+        const void *data = dp_packet_data(packet);
 
-        assert(!((uintptr_t) dp_packet_data(packet) % CACHE_LINE_SIZE));
+        assert(!((uintptr_t) data % CACHE_LINE_SIZE));
         dp_packet_set_rss_hash(packet, 42);
         dp_packet_set_flow_mark(packet, 43);
         dp_packet_set_cutlen(packet, 20);
