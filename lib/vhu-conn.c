@@ -19,23 +19,18 @@
 #include "vhu-conn.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "openvswitch/dynamic-string.h"
-#include "openvswitch/list.h"
 #include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
 #include "random.h"
 #include "timeval.h"
 #include "util.h"
-#include "vhu-msg.h"
 #include "vhu-sock.h"
+#include "vhu-stream.h"
 #include "vhu-watch.h"
 
 VLOG_DEFINE_THIS_MODULE(vhu_conn);
@@ -56,13 +51,6 @@ enum vhu_conn_kind {
     VHU_CONN_KIND_FD,           /* vhu_conn_create_fd(). */
 };
 
-/* A message, or the rest of one, that the socket did not take yet. */
-struct vhu_conn_out {
-    struct ovs_list node;       /* In 'out' of struct vhu_conn. */
-    struct vhu_msg msg;         /* Owns copies of the file descriptors. */
-    size_t ofs;                 /* Bytes sent. */
-};
-
 struct vhu_conn {
     char *name;                 /* Of the port, for the log. */
     enum vhu_conn_kind kind;
@@ -70,25 +58,11 @@ struct vhu_conn {
     struct vlog_rate_limit rl;  /* One a connection, so that a port that comes
                                  * and goes does not silence the others. */
 
-    /* The connection, if 'fd' is not -1. */
-    int fd;
+    struct vhu_stream *stream;  /* The connection, or null. */
     unsigned int seqno;         /* vhu_conn_get_seqno(). */
     unsigned int run_seqno;     /* Value at the end of vhu_conn_run(). */
     unsigned int n_connects;
     long long int since;        /* vhu_conn_get_since(). */
-
-    /* Input.  'in' owns the file descriptors that have come so far. */
-    struct vhu_msg in;
-    size_t in_ofs;              /* Bytes of header and payload that have come.
-                                 */
-    long long int in_deadline;  /* For the rest, if 'in_ofs' is nonzero. */
-    uint64_t n_in;              /* Whole messages on this connection. */
-    int budget;                 /* Messages to deliver until the next run. */
-
-    /* Output. */
-    struct ovs_list out;        /* Contains "struct vhu_conn_out"s. */
-    size_t n_out;
-    long long int out_deadline; /* For the first one in 'out'. */
 
     /* How to get a connection. */
     struct vhu_watch *watch;    /* Null for VHU_CONN_KIND_FD. */
@@ -117,7 +91,6 @@ static void vhu_conn_run_server(struct vhu_conn *);
 static void vhu_conn_listen(struct vhu_conn *);
 static void vhu_conn_set_waiting(struct vhu_conn *);
 static void vhu_conn_accept(struct vhu_conn *);
-static bool vhu_conn_is_abandoned(const struct vhu_conn *);
 static void vhu_conn_attempt_failed(struct vhu_conn *, int error,
                                     char *reason);
 static void vhu_conn_raise_penalty(struct vhu_conn *);
@@ -125,23 +98,9 @@ static long long int vhu_conn_next_attempt(const struct vhu_conn *);
 
 static void vhu_conn_up(struct vhu_conn *, int fd);
 static void vhu_conn_down(struct vhu_conn *, char *reason);
-static void vhu_conn_lost(struct vhu_conn *, int error);
 static void vhu_conn_set_status(struct vhu_conn *, enum vlog_level,
                                 char *status);
 static void vhu_conn_update_reason(struct vhu_conn *);
-
-static int vhu_conn_read(struct vhu_conn *);
-static bool vhu_conn_read_fds(struct vhu_conn *, struct msghdr *);
-static bool vhu_conn_in_is_whole(const struct vhu_conn *);
-static struct iovec vhu_conn_in_iov(struct vhu_conn *, void *skipped,
-                                    size_t size);
-
-static int vhu_conn_write(struct vhu_conn *, const struct vhu_msg *,
-                          size_t *ofs);
-static void vhu_conn_enqueue(struct vhu_conn *, const struct vhu_msg *,
-                             size_t ofs);
-static void vhu_conn_flush(struct vhu_conn *);
-static void vhu_conn_pop_out(struct vhu_conn *);
 
 struct vhu_conn *
 vhu_conn_create(const char *name, const struct vhu_conn_config *config)
@@ -177,11 +136,7 @@ vhu_conn_create__(const char *name, enum vhu_conn_kind kind)
     conn->name = xstrdup(name);
     conn->kind = kind;
     conn->rl = (struct vlog_rate_limit) VLOG_RATE_LIMIT_INIT(30, 30);
-    conn->fd = -1;
     conn->since = time_msec();
-    vhu_msg_init(&conn->in, 0);
-    conn->budget = VHU_CONN_BUDGET;
-    ovs_list_init(&conn->out);
     conn->backoff = VHU_CONN_MIN_BACKOFF;
     return conn;
 }
@@ -190,7 +145,7 @@ void
 vhu_conn_destroy(struct vhu_conn *conn)
 {
     if (conn) {
-        if (conn->fd >= 0) {
+        if (conn->stream) {
             vhu_conn_down(conn, xstrdup("closed on our side"));
         }
         vhu_listener_close(conn->listener);
@@ -208,7 +163,6 @@ vhu_conn_destroy(struct vhu_conn *conn)
 void
 vhu_conn_run(struct vhu_conn *conn)
 {
-    conn->budget = VHU_CONN_BUDGET;
     switch (conn->kind) {
     case VHU_CONN_KIND_CLIENT:
         vhu_conn_run_client(conn);
@@ -219,28 +173,26 @@ vhu_conn_run(struct vhu_conn *conn)
     case VHU_CONN_KIND_FD:
         break;
     }
-    vhu_conn_flush(conn);
+    if (conn->stream) {
+        char *reason;
+
+        if (vhu_stream_run(conn->stream, &reason)) {
+            vhu_conn_down(conn, reason);
+        }
+    }
     conn->run_seqno = conn->seqno;
 }
 
 void
 vhu_conn_wait(struct vhu_conn *conn)
 {
-    if (conn->seqno != conn->run_seqno || !conn->budget) {
-        /* The caller has to see the former; the latter left messages. */
+    if (conn->seqno != conn->run_seqno) {
+        /* The caller has to see that. */
         poll_immediate_wake();
     }
-
-    if (conn->fd >= 0) {
-        poll_fd_wait(conn->fd, POLLIN | (conn->n_out ? POLLOUT : 0));
-        if (conn->in_ofs) {
-            poll_timer_wait_until(conn->in_deadline);
-        }
-        if (conn->n_out) {
-            poll_timer_wait_until(conn->out_deadline);
-        }
+    if (conn->stream) {
+        vhu_stream_wait(conn->stream);
     }
-
     if (conn->listener) {
         poll_timer_wait_until(conn->next_check);
         vhu_watch_wait(conn->watch);
@@ -249,7 +201,7 @@ vhu_conn_wait(struct vhu_conn *conn)
         } else {
             poll_timer_wait_until(conn->not_before);
         }
-    } else if (conn->watch && (conn->fd < 0
+    } else if (conn->watch && (!conn->stream
                                || conn->kind == VHU_CONN_KIND_SERVER)) {
         poll_timer_wait_until(vhu_conn_next_attempt(conn));
         vhu_watch_wait(conn->watch);
@@ -265,69 +217,45 @@ vhu_conn_get_seqno(const struct vhu_conn *conn)
 bool
 vhu_conn_is_connected(const struct vhu_conn *conn)
 {
-    return conn->fd >= 0;
+    return conn->stream != NULL;
 }
 
-/* The deadline counts only when the socket has been read until it was empty:
- * if the switch was away for long, that is not the peer's fault. */
 int
 vhu_conn_recv(struct vhu_conn *conn, struct vhu_msg *msg)
 {
-    if (conn->fd < 0) {
+    char *reason;
+    int error;
+
+    if (!conn->stream) {
         return ENOTCONN;
     }
-    if (!conn->budget) {
-        return EAGAIN;
+    error = vhu_stream_recv(conn->stream, msg, &reason);
+    if (!error || error == EAGAIN) {
+        return error;
     }
-
-    while (!vhu_conn_in_is_whole(conn)) {
-        int error = vhu_conn_read(conn);
-
-        if (error == EAGAIN && conn->in_ofs
-            && time_msec() >= conn->in_deadline) {
-            vhu_conn_down(conn, xasprintf(
-                "deadline missed: peer did not finish a message within %d ms",
-                VHU_CONN_MSG_TIMEOUT));
-            return ENOTCONN;
-        } else if (error) {
-            return error;
-        }
-    }
-
-    *msg = conn->in;
-    vhu_msg_init(&conn->in, 0);
-    conn->in_ofs = 0;
-    conn->n_in++;
-    conn->budget--;
-    return 0;
+    vhu_conn_down(conn, reason);
+    return ENOTCONN;
 }
 
 int
 vhu_conn_send(struct vhu_conn *conn, const struct vhu_msg *msg)
 {
-    size_t ofs = 0;
+    char *reason;
 
-    if (conn->fd < 0) {
+    if (!conn->stream) {
         return ENOTCONN;
     }
-    if (!conn->n_out) {
-        int error = vhu_conn_write(conn, msg, &ofs);
-
-        if (!error) {
-            return 0;
-        } else if (error != EAGAIN) {
-            vhu_conn_lost(conn, error);
-            return ENOTCONN;
-        }
+    if (vhu_stream_send(conn->stream, msg, &reason)) {
+        vhu_conn_down(conn, reason);
+        return ENOTCONN;
     }
-    vhu_conn_enqueue(conn, msg, ofs);
-    return conn->fd >= 0 ? 0 : ENOTCONN;
+    return 0;
 }
 
 void
 vhu_conn_disconnect(struct vhu_conn *conn, const char *reason)
 {
-    if (conn->fd >= 0) {
+    if (conn->stream) {
         vhu_conn_down(conn, xstrdup(reason));
         if (!conn->penalty) {
             vhu_conn_raise_penalty(conn);
@@ -344,7 +272,7 @@ vhu_conn_get_path(const struct vhu_conn *conn)
 const char *
 vhu_conn_get_reason(const struct vhu_conn *conn)
 {
-    return conn->fd < 0 ? conn->reason : NULL;
+    return conn->stream ? NULL : conn->reason;
 }
 
 long long int
@@ -373,7 +301,7 @@ vhu_conn_run_client(struct vhu_conn *conn)
     int error;
     int fd;
 
-    if (conn->fd >= 0) {
+    if (conn->stream) {
         return;
     }
     if (vhu_watch_run(conn->watch)) {
@@ -479,10 +407,10 @@ vhu_conn_accept(struct vhu_conn *conn)
             return;
         }
 
-        if (conn->fd >= 0 && vhu_conn_is_abandoned(conn)) {
+        if (conn->stream && vhu_stream_is_abandoned(conn->stream)) {
             vhu_conn_down(conn, xstrdup("replaced by another connection"));
         }
-        if (conn->fd < 0) {
+        if (!conn->stream) {
             vhu_conn_up(conn, fd);
         } else {
             VLOG_WARN_RL(&conn->rl, "%s: closing a further connection to %s, "
@@ -494,20 +422,6 @@ vhu_conn_accept(struct vhu_conn *conn)
 
     /* A flood.  Leave time for others. */
     conn->not_before = time_msec() + VHU_CONN_MIN_BACKOFF;
-}
-
-/* Returns true if the connection that we have is of no use: the peer has gone,
- * which we have not read yet, or has not said a word in a time in which any
- * front-end does. */
-static bool
-vhu_conn_is_abandoned(const struct vhu_conn *conn)
-{
-    struct pollfd pfd = { .fd = conn->fd, .events = POLLRDHUP };
-
-    return ((poll(&pfd, 1, 0) == 1
-             && pfd.revents & (POLLRDHUP | POLLHUP | POLLERR))
-            || (!conn->n_in
-                && time_msec() >= conn->since + VHU_CONN_MSG_TIMEOUT));
 }
 
 /* Backs off after an attempt to connect or to listen that failed because of
@@ -547,11 +461,10 @@ vhu_conn_up(struct vhu_conn *conn, int fd)
     struct ucred peer;
     socklen_t peer_len = sizeof peer;
 
-    conn->fd = fd;
+    conn->stream = vhu_stream_create(fd);
     conn->seqno++;
     conn->n_connects++;
     conn->since = time_msec();
-    conn->n_in = 0;
     conn->backoff = VHU_CONN_MIN_BACKOFF;
     free(conn->logged);
     conn->logged = NULL;
@@ -566,23 +479,15 @@ vhu_conn_up(struct vhu_conn *conn, int fd)
     }
 }
 
-/* Closes the connection because of 'reason', which it takes over.  The caller
- * can only be in the middle of a message if that message is its own. */
+/* Closes the connection because of 'reason', which it takes over. */
 static void
 vhu_conn_down(struct vhu_conn *conn, char *reason)
 {
     long long int now = time_msec();
 
-    close(conn->fd);
-    conn->fd = -1;
+    vhu_stream_destroy(conn->stream);
+    conn->stream = NULL;
     conn->seqno++;
-    vhu_msg_uninit(&conn->in);
-    vhu_msg_init(&conn->in, 0);
-    conn->in_ofs = 0;
-    while (conn->n_out) {
-        vhu_conn_pop_out(conn);
-    }
-
     conn->next_try = now;
     if (now - conn->since < VHU_CONN_STABLE) {
         vhu_conn_raise_penalty(conn);
@@ -602,20 +507,6 @@ vhu_conn_down(struct vhu_conn *conn, char *reason)
         conn->status = NULL;
     }
     vhu_conn_update_reason(conn);
-}
-
-/* Closes the connection because of an 'error' of the socket, or because it has
- * come to its end if that is 0. */
-static void
-vhu_conn_lost(struct vhu_conn *conn, int error)
-{
-    long long int ms = time_msec() - conn->since;
-
-    vhu_conn_down(conn, (!error || error == EPIPE || error == ECONNRESET
-                         ? xasprintf("peer closed the connection after "
-                                     "%lld.%lld s", ms / 1000, ms % 1000 / 100)
-                         : xasprintf("connection failed: %s",
-                                     ovs_strerror(error))));
 }
 
 /* Makes 'status', which it takes over, how the last attempt went.  Logs it
@@ -642,251 +533,4 @@ vhu_conn_update_reason(struct vhu_conn *conn)
                     : !conn->status ? xstrdup(conn->last)
                     : xasprintf("%s; last connection: %s",
                                 conn->status, conn->last));
-}
-
-/* Input. */
-
-/* Reads once.  Returns 0 if there was something, EAGAIN if not, or ENOTCONN if
- * that ended the connection. */
-static int
-vhu_conn_read(struct vhu_conn *conn)
-{
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(VHOST_USER_MAX_FDS * sizeof(int))];
-    } control;
-    uint8_t skipped[512];
-    struct iovec iov = vhu_conn_in_iov(conn, skipped, sizeof skipped);
-    struct msghdr mh = {
-        .msg_iov = &iov,
-        .msg_iovlen = 1,
-        .msg_control = &control,
-        .msg_controllen = sizeof control,
-    };
-    ssize_t n;
-
-    do {
-        n = recvmsg(conn->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-        return EAGAIN;
-    } else if (n <= 0) {
-        vhu_conn_lost(conn, n < 0 ? errno : 0);
-        return ENOTCONN;
-    }
-
-    if (!vhu_conn_read_fds(conn, &mh)) {
-        return ENOTCONN;
-    }
-    if (!conn->in_ofs) {
-        conn->in_deadline = time_msec() + VHU_CONN_MSG_TIMEOUT;
-    }
-    conn->in_ofs += n;
-    if (conn->in_ofs == sizeof conn->in.hdr
-        && conn->in.hdr.size > VHU_MSG_MAX_SKIP) {
-        vhu_conn_down(conn, xasprintf(
-            "protocol error: message %"PRIu32" announces %"PRIu32" bytes of "
-            "payload", conn->in.hdr.request, conn->in.hdr.size));
-        return ENOTCONN;
-    }
-    return 0;
-}
-
-/* Returns where the next bytes belong: into the header, into the payload or,
- * if that is too large, into the 'size' bytes in 'skipped'. */
-static struct iovec
-vhu_conn_in_iov(struct vhu_conn *conn, void *skipped, size_t size)
-{
-    const size_t hdr_len = sizeof conn->in.hdr;
-    size_t ofs = conn->in_ofs;
-    struct iovec iov;
-
-    if (ofs < hdr_len) {
-        iov.iov_base = (uint8_t *) &conn->in.hdr + ofs;
-        iov.iov_len = hdr_len - ofs;
-    } else {
-        ofs -= hdr_len;
-        iov.iov_len = conn->in.hdr.size - ofs;
-        if (conn->in.hdr.size <= VHU_MSG_MAX_PAYLOAD) {
-            iov.iov_base = &conn->in.payload.bytes[ofs];
-        } else {
-            iov.iov_base = skipped;
-            iov.iov_len = MIN(iov.iov_len, size);
-        }
-    }
-    return iov;
-}
-
-static bool
-vhu_conn_in_is_whole(const struct vhu_conn *conn)
-{
-    return (conn->in_ofs >= sizeof conn->in.hdr
-            && conn->in_ofs - sizeof conn->in.hdr == conn->in.hdr.size);
-}
-
-/* Puts the file descriptors that came with 'mh' into 'conn->in', or closes
- * them if they came with the payload, where none belong.  Returns false after
- * closing the connection if there were too many.
- *
- * The kernel sets MSG_CTRUNC if there were more than we gave it room for, and
- * also if it could not install as many as there was room for because we have
- * too many open files. */
-static bool
-vhu_conn_read_fds(struct vhu_conn *conn, struct msghdr *mh)
-{
-    bool in_hdr = conn->in_ofs < sizeof conn->in.hdr;
-    bool too_many = false;
-    int n_got = 0;
-
-    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(mh); cmsg;
-         cmsg = CMSG_NXTHDR(mh, cmsg)) {
-        if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS) {
-            continue;
-        }
-        for (size_t ofs = CMSG_LEN(0); ofs + sizeof(int) <= cmsg->cmsg_len;
-             ofs += sizeof(int)) {
-            int fd;
-
-            memcpy(&fd, (char *) cmsg + ofs, sizeof fd);
-            n_got++;
-            if (!in_hdr) {
-                close(fd);
-            } else if (conn->in.n_fds >= VHOST_USER_MAX_FDS) {
-                close(fd);
-                too_many = true;
-            } else {
-                conn->in.fds[conn->in.n_fds++] = fd;
-            }
-        }
-    }
-
-    if (mh->msg_flags & MSG_CTRUNC && n_got < VHOST_USER_MAX_FDS) {
-        vhu_conn_down(conn, xasprintf("too many open files: could not take "
-                                      "the file descriptors of a message"));
-        return false;
-    } else if (mh->msg_flags & MSG_CTRUNC || too_many) {
-        vhu_conn_down(conn, xasprintf("protocol error: more than %d file "
-                                      "descriptors in a message",
-                                      VHOST_USER_MAX_FDS));
-        return false;
-    }
-    return true;
-}
-
-/* Output. */
-
-/* Sends as much as possible of 'msg', of which '*ofs' bytes have been sent,
- * and advances '*ofs'.  Returns 0 if that was all, EAGAIN if something is
- * left, or another positive errno.
- *
- * The file descriptors go with the first byte. */
-static int
-vhu_conn_write(struct vhu_conn *conn, const struct vhu_msg *msg, size_t *ofs)
-{
-    const size_t hdr_len = sizeof msg->hdr;
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(VHOST_USER_MAX_FDS * sizeof(int))];
-    } control;
-
-    ovs_assert(msg->hdr.size <= VHU_MSG_MAX_PAYLOAD);
-    while (*ofs < hdr_len + msg->hdr.size) {
-        size_t hdr_ofs = MIN(*ofs, hdr_len);
-        size_t payload_ofs = *ofs - hdr_ofs;
-        struct iovec iov[] = {
-            { .iov_base = CONST_CAST(uint8_t *, (const uint8_t *) &msg->hdr
-                                                + hdr_ofs),
-              .iov_len = hdr_len - hdr_ofs },
-            { .iov_base = CONST_CAST(uint8_t *,
-                                     &msg->payload.bytes[payload_ofs]),
-              .iov_len = msg->hdr.size - payload_ofs },
-        };
-        struct msghdr mh = { .msg_iov = iov, .msg_iovlen = ARRAY_SIZE(iov) };
-        ssize_t n;
-
-        if (!*ofs && msg->n_fds) {
-            size_t len = msg->n_fds * sizeof msg->fds[0];
-            struct cmsghdr *cmsg = &control.align;
-
-            memset(&control, 0, sizeof control);
-            cmsg->cmsg_level = SOL_SOCKET;
-            cmsg->cmsg_type = SCM_RIGHTS;
-            cmsg->cmsg_len = CMSG_LEN(len);
-            memcpy(CMSG_DATA(cmsg), msg->fds, len);
-            mh.msg_control = &control;
-            mh.msg_controllen = CMSG_SPACE(len);
-        }
-
-        n = sendmsg(conn->fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n >= 0) {
-            *ofs += n;
-        } else if (errno != EINTR) {
-            return errno == EWOULDBLOCK ? EAGAIN : errno;
-        }
-    }
-    return 0;
-}
-
-/* Puts 'msg', of which 'ofs' bytes have been sent, at the end of the queue.
- * Closes the connection if the queue is full. */
-static void
-vhu_conn_enqueue(struct vhu_conn *conn, const struct vhu_msg *msg, size_t ofs)
-{
-    struct vhu_conn_out *out;
-
-    if (conn->n_out >= VHU_CONN_MAX_QUEUE) {
-        vhu_conn_down(conn, xasprintf("peer does not read what we send: %d "
-                                      "messages wait", VHU_CONN_MAX_QUEUE));
-        return;
-    }
-
-    out = xmalloc(sizeof *out);
-    out->msg = *msg;
-    out->ofs = ofs;
-    for (int i = 0; i < msg->n_fds; i++) {
-        out->msg.fds[i] = fcntl(msg->fds[i], F_DUPFD_CLOEXEC, 0);
-    }
-    ovs_list_push_back(&conn->out, &out->node);
-    if (!conn->n_out++) {
-        conn->out_deadline = time_msec() + VHU_CONN_MSG_TIMEOUT;
-    }
-}
-
-/* Sends what is queued. */
-static void
-vhu_conn_flush(struct vhu_conn *conn)
-{
-    while (conn->n_out) {
-        struct vhu_conn_out *out
-            = CONTAINER_OF(ovs_list_front(&conn->out), struct vhu_conn_out,
-                           node);
-        int error = vhu_conn_write(conn, &out->msg, &out->ofs);
-
-        if (!error) {
-            vhu_conn_pop_out(conn);
-            conn->out_deadline = time_msec() + VHU_CONN_MSG_TIMEOUT;
-        } else if (error != EAGAIN) {
-            vhu_conn_lost(conn, error);
-        } else {
-            if (time_msec() >= conn->out_deadline) {
-                vhu_conn_down(conn, xasprintf(
-                    "deadline missed: peer did not take a reply within %d ms",
-                    VHU_CONN_MSG_TIMEOUT));
-            }
-            return;
-        }
-    }
-}
-
-/* Removes the first message from the queue. */
-static void
-vhu_conn_pop_out(struct vhu_conn *conn)
-{
-    struct vhu_conn_out *out
-        = CONTAINER_OF(ovs_list_pop_front(&conn->out), struct vhu_conn_out,
-                       node);
-
-    vhu_msg_uninit(&out->msg);
-    free(out);
-    conn->n_out--;
 }

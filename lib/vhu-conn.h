@@ -48,18 +48,14 @@
  * Deadlines and floods
  * --------------------
  *
- * A peer has VHU_CONN_MSG_TIMEOUT milliseconds to finish a message that it
- * has begun and to take a reply; after that the connection is closed.
- * File descriptors that the kernel had to drop (MSG_CTRUNC) close the
- * connection, too.  A connection that failed soon after it came up
- * is backed off like one that could not be made.
- *
- * A peer that sends without a pause gets VHU_CONN_BUDGET messages between two
- * calls of vhu_conn_run(), then vhu_conn_recv() returns EAGAIN, so that a
- * thread that serves many connections comes round to all of them.
+ * A peer that does not finish a message, does not take its replies, or sends
+ * more file descriptors than a message may carry is disconnected, and one that
+ * sends without a pause gets no more than its share: see vhu-stream.h.  A
+ * connection that failed soon after it came up is backed off like one that
+ * could not be made.
  *
  * A connection whose peer has gone, or has not sent one message in
- * VHU_CONN_MSG_TIMEOUT milliseconds, gives way to a new one: whoever connects
+ * VHU_STREAM_TIMEOUT milliseconds, gives way to a new one: whoever connects
  * to a server and says nothing cannot keep the front-end out.
  *
  *
@@ -78,8 +74,6 @@ struct vhu_msg;
 
 #define VHU_CONN_MIN_BACKOFF 10         /* ms */
 #define VHU_CONN_MAX_BACKOFF 1000       /* ms */
-#define VHU_CONN_MSG_TIMEOUT 1000       /* ms */
-#define VHU_CONN_BUDGET 64              /* Messages. */
 
 enum vhu_conn_mode {
     VHU_CONN_CLIENT,            /* We connect. */
@@ -137,17 +131,17 @@ bool vhu_conn_is_connected(const struct vhu_conn *conn);
  * (vhu_msg_check() will refuse it); above VHU_MSG_MAX_SKIP the connection is
  * closed instead.
  *
- * Returns 0, EAGAIN if no message is complete yet, or ENOTCONN if there is no
- * connection (any more).  '*msg' is initialized only when 0 is returned. */
+ * Returns 0, EAGAIN if no message is complete yet or the peer has had its
+ * share, or ENOTCONN if there is no connection (any more).  '*msg' is
+ * initialized only when 0 is returned. */
 int vhu_conn_recv(struct vhu_conn *conn, struct vhu_msg *msg);
 
 /* Sends 'msg' with its file descriptors, now or, if the socket is full, later
  * and in order.  'msg' stays the caller's.
  *
- * Returns 0 or ENOTCONN.  If the peer does not take a queue of
- * VHU_CONN_MAX_QUEUE messages the connection is closed. */
+ * Returns 0 or ENOTCONN.  If the peer leaves more than VHU_STREAM_MAX_QUEUE
+ * messages waiting the connection is closed. */
 int vhu_conn_send(struct vhu_conn *conn, const struct vhu_msg *msg);
-#define VHU_CONN_MAX_QUEUE 64
 
 /* Closes the current connection, if any, because of 'reason', a phrase like
  * "protocol error: bad SET_VRING_NUM" that is kept for

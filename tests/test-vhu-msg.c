@@ -30,6 +30,7 @@
 
 #include "openvswitch/vlog.h"
 #include "util.h"
+#include "vhu-peer.h"
 #include "vhutest.h"
 #include "virtio-spec.h"
 
@@ -242,15 +243,6 @@ test_ack(void)
     printf("ok\n");
 }
 
-static int
-open_null(void)
-{
-    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-
-    assert(fd >= 0);
-    return fd;
-}
-
 static bool
 fd_is_open(int fd)
 {
@@ -268,7 +260,7 @@ test_fds(void)
     assert(vhu_msg_take_fd(&msg, 0) == -1);
     for (int i = 0; i < VHOST_USER_MAX_FDS; i++) {
         assert(msg.fds[i] == -1);
-        fds[i] = msg.fds[i] = open_null();
+        fds[i] = msg.fds[i] = open_file();
     }
     msg.n_fds = VHOST_USER_MAX_FDS;
 
