@@ -179,6 +179,8 @@ def test_switch_restart(switch, testpmds):
     send_all(switch, sender, receiver, count=500)
     switch.stop_daemon()
     switch.start_daemon()
-    for name in ("vm0", "vm1"):
-        switch.wait_link(name)
+    for machine in (sender, receiver):
+        # It negotiates again when it looks at its link.
+        wait_for(lambda m=machine: m.link() and switch.link(m.name), 20,
+                 f"link of {machine.name}", interval=0.3)
     send_all(switch, sender, receiver, count=500)

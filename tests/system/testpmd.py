@@ -74,7 +74,7 @@ class Testpmd:
              f"--file-prefix={prefix}", f"--lcores={lcores}",
              f"--vdev={self.device}", "--", "-i", "--total-num-mbufs=8192",
              f"--nb-cores={self.cores}", f"--rxq={self.queues}",
-             f"--txq={self.queues}", "--no-lsc-interrupt", *options],
+             f"--txq={self.queues}", "--disable-link-check", *options],
             stdin=theirs, stdout=theirs, stderr=theirs,
             start_new_session=True)
         os.close(theirs)
