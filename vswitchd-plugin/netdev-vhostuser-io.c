@@ -313,16 +313,19 @@ send_burst(struct netdev_vhostuser *netdev, struct virtq *vq,
            struct dp_packet *const packets[], size_t n, size_t *n_unfit)
 {
     enum virtq_error error = virtq_get_error(vq, NULL, NULL);
-    size_t n_done = 0;
+    size_t n_done, n_new;
     bool more;
 
     /* As a rule a packet takes one chain.  If these were not enough, take as
-     * many as possible. */
+     * many as possible, as long as that helps: a driver must not keep us here
+     * by making chains available in which no packet can begin. */
     n_done = send_chains(vq, hdr, stats, packets, n, MIN(n, VIRTQ_MAX_BURST),
                          n_unfit, &more);
     while (OVS_UNLIKELY(more)) {
-        n_done += send_chains(vq, hdr, stats, &packets[n_done], n - n_done,
-                              VIRTQ_MAX_BURST, n_unfit, &more);
+        n_new = send_chains(vq, hdr, stats, &packets[n_done], n - n_done,
+                            VIRTQ_MAX_BURST, n_unfit, &more);
+        n_done += n_new;
+        more = more && n_new;
     }
     finish_burst(netdev, vq, error);
     return n_done;
