@@ -17,13 +17,15 @@ noinst_LIBRARIES += vswitchd-plugin/libvhuplugin.a
 vswitchd_plugin_libvhuplugin_a_SOURCES =
 
 # One line a module.  (Uncomment yours when its file is there.)
-#vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser.c vswitchd-plugin/netdev-vhostuser.h
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser.c vswitchd-plugin/netdev-vhostuser.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-io.c
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-qos.c
-#vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-ctl.c vswitchd-plugin/vhu-ctl.h
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-stats.c
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-ctl.c vswitchd-plugin/vhu-ctl.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-meter.c vswitchd-plugin/vhu-meter.h
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-options.c vswitchd-plugin/vhu-options.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-packet.c vswitchd-plugin/vhu-packet.h
-#vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-unixctl.c
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-unixctl.c
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/ovs-compat.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/plugin.c vswitchd-plugin/plugin.h
 
@@ -81,7 +83,8 @@ endif
 DAEMON_OBJECTS = $(vswitchd_plugin_libdaemon_a_OBJECTS) $(PLUGIN_LIBS)
 RELINK_FLAGS = $(SANITIZER_FLAGS) \
 	-Wl,--wrap=dpdk_init \
-	-Wl,--wrap=ovs_print_version
+	-Wl,--wrap=ovs_print_version \
+	-Wl,--wrap=ovsrec_interface_set_error
 vswitchd-plugin/ovs-vswitchd: $(DAEMON_OBJECTS) $(OVS_STAMP) \
 		$(top_srcdir)/build-aux/relink.mk
 	$(AM_V_CCLD)$(MAKE) -s --no-print-directory -C $(OVS_BUILDDIR) \

@@ -20,15 +20,21 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "dpdk.h"
 #include "util.h"
+#include "vswitch-idl.h"
 
 /* The relinked daemon: the linker, with --wrap, sends OVS's calls of these
  * functions to us. */
 
 void __real_dpdk_init(const struct smap *other_config);
 void __wrap_dpdk_init(const struct smap *other_config);
+void __real_ovsrec_interface_set_error(const struct ovsrec_interface *,
+                                       const char *error);
+void __wrap_ovsrec_interface_set_error(const struct ovsrec_interface *,
+                                       const char *error);
 void __real_ovs_print_version(uint8_t min_ofp, uint8_t max_ofp);
 void __wrap_ovs_print_version(uint8_t min_ofp, uint8_t max_ofp);
 
@@ -37,6 +43,16 @@ __wrap_dpdk_init(const struct smap *other_config)
 {
     __real_dpdk_init(other_config);
     plugin_run(other_config);
+}
+
+void
+__wrap_ovsrec_interface_set_error(const struct ovsrec_interface *iface,
+                                  const char *error)
+{
+    char *ours = error ? NULL : plugin_interface_error(iface);
+
+    __real_ovsrec_interface_set_error(iface, ours ? ours : error);
+    free(ours);
 }
 
 /* One line more for --version.  The first is OVS's, which scripts parse. */

@@ -21,12 +21,14 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "dpdk.h"
 #include "openvswitch/util.h"
 #include "openvswitch/vlog.h"
 #include "coverage.h"
+#include "vswitch-idl.h"
 
 /* The plugin, vhostuser.so: may this process use it?
  * =================================================
@@ -158,4 +160,21 @@ dpdk_init(const struct smap *other_config)
     if (plugin_usable()) {
         plugin_run(other_config);
     }
+}
+
+/* Takes the place of OVS's function of this name. */
+__attribute__((visibility("default"))) void
+ovsrec_interface_set_error(const struct ovsrec_interface *iface,
+                           const char *error)
+{
+    void (*real)(const struct ovsrec_interface *, const char *error)
+        = dlsym(RTLD_NEXT, "ovsrec_interface_set_error");
+    char *ours = (!error && plugin_usable()
+                  ? plugin_interface_error(iface)
+                  : NULL);
+
+    if (real) {
+        real(iface, ours ? ours : error);
+    }
+    free(ours);
 }

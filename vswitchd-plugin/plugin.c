@@ -26,11 +26,7 @@
 #include "smap.h"
 #include "sset.h"
 #include "util.h"
-
-/* XXX Until netdev-vhostuser.c is there. */
-#pragma weak netdev_vhostuser_register
-#pragma weak netdev_vhostuser_register_aliases
-#pragma weak netdev_vhostuser_set_other_config
+#include "vswitch-idl.h"
 
 VLOG_DEFINE_THIS_MODULE(vhostuser);
 
@@ -97,4 +93,12 @@ plugin_run(const struct smap *other_config)
                   VHU_VERSION, VERSION);
     }
     netdev_vhostuser_set_other_config(other_config);
+}
+
+/* Returns what is wrong with the options of 'iface', newly allocated, or null.
+ * Main thread only. */
+char *
+plugin_interface_error(const struct ovsrec_interface *iface)
+{
+    return netdev_vhostuser_get_options_error(iface->name);
 }

@@ -32,10 +32,17 @@
  *      (plugin-daemon.c).
  *
  * Nothing of ours runs before that, so that no thread exists yet when the
- * daemon forks. */
+ * daemon forks.
+ *
+ * In the same way we take the place of ovsrec_interface_set_error().  OVS
+ * deletes a port whose new options are refused; ours stays as it was, and
+ * where the daemon is about to clear the error of an Interface we put the
+ * reason there. */
 
+struct ovsrec_interface;
 struct smap;
 
 void plugin_run(const struct smap *other_config);
+char *plugin_interface_error(const struct ovsrec_interface *);
 
 #endif /* plugin.h */

@@ -215,15 +215,16 @@ put_memory(struct ds *s, const struct vhu_mem *mem)
     if (!mem) {
         return;
     }
-    ds_put_format(s, "  %-18s %d regions, %"PRIu64" MiB%s\n", "memory",
-                  mem->n_regions, vhu_mem_size(mem) >> 20,
+    ds_put_format(s, "  %-18s %d region%s, %"PRIu64" MiB%s\n", "memory",
+                  mem->n_regions, mem->n_regions == 1 ? "" : "s",
+                  vhu_mem_size(mem) >> 20,
                   vhu_mem_is_dead(mem) ? ", vanished" : "");
-    ds_put_cstr(s, "      guest address            size        "
-                "user address\n");
+    ds_put_format(s, "    %18s %15s %18s\n", "guest address", "size",
+                  "user address");
     for (int i = 0; i < mem->n_regions; i++) {
         const struct vhu_mem_region *r = &mem->regions[i];
 
-        ds_put_format(s, "    %#15"PRIx64" %11"PRIu64" KiB %#19"PRIx64"\n",
+        ds_put_format(s, "    %#18"PRIx64" %11"PRIu64" KiB %#18"PRIx64"\n",
                       r->guest_addr, r->size >> 10, r->user_addr);
     }
 }
@@ -233,7 +234,7 @@ put_vring(struct ds *s, const struct vring_facts *f)
 {
     const struct virtq_counters *c = &f->vring->counters;
 
-    ds_put_format(s, "    %3u %-13s %-6s %5"PRIu32" %-23s", f->index,
+    ds_put_format(s, "    %3u %-13s %-6s %5"PRIu32" %-24s", f->index,
                   f->queue, f->format, f->size, f->state);
     if (f->running) {
         ds_put_format(s, " %6"PRIu16" %5"PRIu16" %5"PRIu16,
@@ -259,7 +260,7 @@ put_vrings(struct ds *s, const struct netdev_vhostuser *netdev)
     if (!n) {
         return;
     }
-    ds_put_format(s, "  vrings\n      # %-13s %-6s %5s %-23s %6s %5s %5s %10s "
+    ds_put_format(s, "  vrings\n      # %-13s %-6s %5s %-24s %6s %5s %5s %10s "
                   "%12s %7s %8s %10s %5s\n",
                   "queue", "format", "size", "state", "driver", "avail",
                   "used", "packets", "bytes", "drops", "calls", "suppressed",
@@ -289,10 +290,11 @@ put_connection(struct ds *s, const struct netdev_vhostuser *netdev)
                       since, n_connects, n_connects == 1 ? "" : "s");
         free(since);
     }
-    ds_put_format(s, "  %-18s %s%s%s, %d rxqs, %d txqs, MTU %d\n", "link",
+    ds_put_format(s, "  %-18s %s%s%s\n", "link",
                   netdev->carrier ? "up" : "down", reason ? ": " : "",
-                  reason ? reason : "", netdev->up.n_rxq, netdev->up.n_txq,
-                  netdev->mtu);
+                  reason ? reason : "");
+    ds_put_format(s, "  %-18s %d rx, %d tx, MTU %d\n", "queues",
+                  netdev->up.n_rxq, netdev->up.n_txq, netdev->mtu);
     if (netdev->options_error) {
         ds_put_format(s, "  %-18s not in effect: %s\n", "new options",
                       netdev->options_error);
@@ -452,25 +454,40 @@ show_json(const struct netdev_vhostuser *netdev)
 
 /* The commands. */
 
-/* Calls 'show' for the port named 'name', or for all if that is null.  Returns
- * how many there were. */
 static int
+compare_names(const void *a_, const void *b_)
+{
+    const struct netdev_vhostuser *const *a = a_;
+    const struct netdev_vhostuser *const *b = b_;
+
+    return strcmp(netdev_get_name(&(*a)->up), netdev_get_name(&(*b)->up));
+}
+
+/* Calls 'show' for the port named 'name', or for all by the alphabet if that
+ * is null.  Returns how many there were. */
+static size_t
 for_each_port(const char *name,
               void (*show)(struct netdev_vhostuser *, void *aux), void *aux)
 {
-    struct netdev_vhostuser *netdev;
-    int n = 0;
+    struct netdev_vhostuser **ports, *netdev;
+    size_t n = 0;
 
     ovs_mutex_lock(&netdev_vhostuser_list_mutex);
+    ports = xmalloc((ovs_list_size(&netdev_vhostuser_list) + 1)
+                    * sizeof *ports);
     LIST_FOR_EACH (netdev, list_node, &netdev_vhostuser_list) {
         if (!name || !strcmp(name, netdev_get_name(&netdev->up))) {
-            ovs_mutex_lock(&netdev->mutex);
-            show(netdev, aux);
-            ovs_mutex_unlock(&netdev->mutex);
-            n++;
+            ports[n++] = netdev;
         }
     }
+    qsort(ports, n, sizeof *ports, compare_names);
+    for (size_t i = 0; i < n; i++) {
+        ovs_mutex_lock(&ports[i]->mutex);
+        show(ports[i], aux);
+        ovs_mutex_unlock(&ports[i]->mutex);
+    }
     ovs_mutex_unlock(&netdev_vhostuser_list_mutex);
+    free(ports);
     return n;
 }
 
@@ -511,7 +528,7 @@ unixctl_show(struct unixctl_conn *conn, int argc, const char *argv[],
     bool as_json = argc > 1 && !strcmp(argv[1], "--json");
     const char *name = argc > 1 + as_json ? argv[1 + as_json] : NULL;
     struct ds s = DS_EMPTY_INITIALIZER;
-    int n;
+    size_t n;
 
     if (as_json) {
         struct json *array = json_array_create_empty();
