@@ -19,14 +19,18 @@ tests_vhutest_SOURCES = tests/vhutest.c tests/vhutest.h
 # One line a test.  (Uncomment yours when its file is there.)
 #tests_vhutest_SOURCES += tests/test-vhu-backend.c
 tests_vhutest_SOURCES += tests/test-vhu-conn.c
-#tests_vhutest_SOURCES += tests/test-vhu-mem.c
+tests_vhutest_SOURCES += tests/test-vhu-mem.c
 tests_vhutest_SOURCES += tests/test-vhu-msg.c
 tests_vhutest_SOURCES += tests/test-vhu-stream.c
 tests_vhutest_SOURCES += tests/vhu-peer.c tests/vhu-peer.h
 tests_vhutest_SOURCES += tests/test-vhu-packet.c
 tests_vhutest_SOURCES += tests/test-vhu-qos.c
-#tests_vhutest_SOURCES += tests/test-virtq-split.c
-#tests_vhutest_SOURCES += tests/virtq-mock.c tests/virtq-mock.h
+tests_vhutest_SOURCES += tests/test-vhu-notify.c
+tests_vhutest_SOURCES += tests/test-virtq-race.c
+tests_vhutest_SOURCES += tests/test-virtq-run.c
+tests_vhutest_SOURCES += tests/test-virtq-split.c
+tests_vhutest_SOURCES += tests/virtq-fixture.h
+tests_vhutest_SOURCES += tests/virtq-mock.c tests/virtq-mock.h
 
 tests_vhutest_LDADD = $(PLUGIN_LIBS) $(OVS_LIBOPENVSWITCH) $(OVS_LIBS)
 VHU_OBJECTS += $(tests_vhutest_OBJECTS)
@@ -38,6 +42,8 @@ TESTSUITE_AT = \
 	tests/msg.at \
 	tests/stream.at \
 	tests/conn.at \
+	tests/mem.at \
+	tests/virtq.at \
 	tests/packet.at \
 	tests/qos.at \
 	tests/plugin.at
@@ -130,7 +136,7 @@ check-sanitizers: all
 	+@v=asan args='--enable-sanitizers=address,undefined'; $(VARIANT) \
 		check TESTSUITEFLAGS="$(SANITIZER_TESTSUITEFLAGS)"
 check-tsan: all
-	+@v=tsan args='--enable-sanitizers=thread'; $(VARIANT) \
+	+@v=tsan args='CC=clang --enable-sanitizers=thread'; $(VARIANT) \
 		check TESTSUITEFLAGS="$(SANITIZER_TESTSUITEFLAGS)"
 clean-variants:
 	-chmod -R u+w variants 2>/dev/null

@@ -13,4 +13,6 @@
 # limitations under the License.
 
 EXTRA_DIST += \
-	utilities/deps.sh
+	utilities/deps.sh \
+	utilities/guest-image \
+	utilities/quickstart
