@@ -25,6 +25,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -359,15 +360,15 @@ static void
 test_send(void)
 {
     int file_fd = open_file();
-    int peer;
-    struct vhu_conn *conn = make_pair(NULL, &peer);
+    int our_fd, peer;
+    struct vhu_conn *conn = make_pair(&our_fd, &peer);
     int n_before = count_fds();
     uint8_t buf[64 * (12 + 264)];
     size_t len = 0;
     int n_sent = 0, n_fds = 0;
-    int size = 2048;
+    int size = 4096;
 
-    assert(!setsockopt(peer, SOL_SOCKET, SO_RCVBUF, &size, sizeof size));
+    assert(!setsockopt(our_fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size));
     while (n_sent < 60) {
         struct vhu_msg msg;
 
@@ -379,6 +380,11 @@ test_send(void)
         assert(!vhu_conn_send(conn, &msg));
         n_sent++;
     }
+
+    /* The socket has not taken them all. */
+    assert(!ioctl(peer, FIONREAD, &size));
+    assert(size < 60 * 12 + 4 * 60 * 59 / 2);
+
     while (len < 60 * 12 + 4 * 60 * 59 / 2) {
         char control[CMSG_SPACE(8 * sizeof(int))];
         struct iovec iov = { buf + len, 7 };
