@@ -17,12 +17,12 @@ noinst_LIBRARIES += lib/libvhu.a
 lib_libvhu_a_SOURCES =
 
 # One line a module.  (Uncomment yours when its file is there.)
-#lib_libvhu_a_SOURCES += lib/vhu-backend.c lib/vhu-backend.h
+lib_libvhu_a_SOURCES += lib/vhu-backend.c lib/vhu-backend.h
 lib_libvhu_a_SOURCES += lib/vhu-conn.c lib/vhu-conn.h
 lib_libvhu_a_SOURCES += lib/vhu-sock.c lib/vhu-sock.h
 lib_libvhu_a_SOURCES += lib/vhu-stream.c lib/vhu-stream.h
 lib_libvhu_a_SOURCES += lib/vhu-watch.c lib/vhu-watch.h
-#lib_libvhu_a_SOURCES += lib/vhu-dev.c lib/vhu-dev.h
+lib_libvhu_a_SOURCES += lib/vhu-dev.c lib/vhu-dev.h
 lib_libvhu_a_SOURCES += lib/vhu-mem.c lib/vhu-mem.h
 lib_libvhu_a_SOURCES += lib/vhu-msg.c lib/vhu-msg.h
 lib_libvhu_a_SOURCES += lib/vhu-notify.c lib/vhu-notify.h

@@ -32,9 +32,18 @@
  * A request that fails is refused: with a negative acknowledgement if the
  * front-end asked for one, otherwise by closing the connection, since the
  * front-end would go on as if it had worked.  Either way one rate-limited
- * warning says what came and what was expected.  The vrings of a connection
- * that is gone are stopped; the device starts from a blank state when the next
- * connection comes.
+ * warning says what came and what was expected.  A request that has a reply of
+ * its own cannot be refused with an acknowledgement: the connection is closed.
+ * The vrings of a connection that is gone are stopped; the device starts from
+ * a blank state when the next connection comes.
+ *
+ *
+ * Floods
+ * ------
+ *
+ * Each message costs tokens, those that replace the memory table more.  When a
+ * port has none left its messages wait in the socket until it has; a
+ * front-end that starts 128 queue pairs does not get there.
  *
  *
  * Threads

@@ -33,12 +33,18 @@
  * them, or rebuilds them on a new memory table.  It is the only place that
  * does.
  *
- * A vring is runnable when it is started, and size, addresses and memory are
- * set and valid.  We take SET_VRING_KICK as the start, with or without a file
- * descriptor in it, and do not wait for the first kick: the PMD threads poll,
- * QEMU accepts that, and a kick that got lost in a restart loses nothing.  (The
- * specification starts a vring at the first kick.)  GET_VRING_BASE stops it.
- * Whether it is enabled is independent of that.
+ * A vring is runnable when it is started, and features, size, addresses, base
+ * and memory are set and valid, in whatever order they came.  We take
+ * SET_VRING_KICK as the start, with or without a file descriptor in it, and do
+ * not wait for the first kick: the PMD threads poll, QEMU accepts that, and a
+ * kick that got lost in a restart loses nothing.  (The specification starts a
+ * vring at the first kick.)  GET_VRING_BASE stops it; the addresses and the
+ * base must then come again, since what they were may not hold any more.
+ * For a front-end that never sends SET_VRING_BASE the first kick counts
+ * instead.  Whether the vring is enabled is independent of all that.
+ *
+ * A virtqueue that is broken stops, too, and stays stopped until the peer has
+ * stopped the vring with GET_VRING_BASE and started it again.
  *
  *
  * Data path
@@ -46,15 +52,30 @@
  *
  * A PMD thread reads 'vq' of a vring by RCU; it is null unless the vring is
  * running and enabled.  To touch the ring it must take 'lock' and compare 'vq'
- * once more; vhu_vring_trylock() and vhu_vring_lock() do that.  Once
- * the control thread has taken the lock and cleared 'vq', nobody is inside or
- * gets inside, so the answer to GET_VRING_BASE is the truth.  The virtqueue and
+ * once more; vhu_vring_trylock() and vhu_vring_lock() do that.  Once the
+ * control thread has taken the lock and cleared 'vq', nobody is inside or gets
+ * inside, so the answer to GET_VRING_BASE is the truth.  The virtqueue and
  * memory that it used are freed after a grace period.
  *
  * A vring that is running but disabled has no 'vq', only 'running': what the
  * guest transmits there is discarded by the control thread
  * (vhu_dev_run()), and nothing is put into its receiveq (vhost-user, "Ring
  * states").
+ *
+ * Only there, and to find out about memory that is not shared (below), do we
+ * look at 'kick_fd', and never often, so that a flood of kicks costs us
+ * nothing.  It is read in a way that cannot block, whatever the peer does to
+ * the file description.
+ *
+ *
+ * Memory that is not shared
+ * -------------------------
+ *
+ * A guest whose memory is a private copy of the file that we map starts its
+ * virtqueues, but we never see a buffer.  It does not see that we asked for no
+ * kicks either, so it kicks.  A ring that was kicked at least twice (the first
+ * may be QEMU's own) and that is still empty a second later is taken as a sign
+ * of that, until any ring has a buffer.
  *
  *
  * Threads
@@ -72,6 +93,7 @@
 #include "vhost-user-spec.h"
 #include "virtq.h"
 
+struct seq;
 struct vhu_dev;
 struct vhu_mem;
 
@@ -107,22 +129,36 @@ struct vhu_vring {
     unsigned int index;
     uint32_t size;              /* SET_VRING_NUM, 0 before it. */
     struct vhost_user_vring_addr addr; /* SET_VRING_ADDR. */
-    bool has_addr;
-    struct virtq_pos avail;     /* SET_VRING_BASE, or where the last virtqueue */
-    struct virtq_pos used;      /* stopped. */
+    bool has_addr;              /* SET_VRING_ADDR since the last stop. */
+    bool has_base;              /* SET_VRING_BASE since the last stop. */
+    struct virtq_pos avail;     /* SET_VRING_BASE, or where the last */
+    struct virtq_pos used;      /* virtqueue stopped. */
     int kick_fd, call_fd, err_fd; /* -1 for none. */
     bool started;               /* SET_VRING_KICK .. GET_VRING_BASE. */
     bool enabled;               /* SET_VRING_ENABLE. */
+    bool rebuild;               /* SET_VRING_ADDR while running. */
 
     /* Control thread only: what is. */
     struct virtq *running;      /* Null unless running. */
     bool published;             /* 'running' is in 'vq'. */
     bool refused;               /* virtq_create() failed; do not try the same
                                  * again before something changes. */
-    enum virtq_error error;     /* Already reported. */
-    uint64_t kicks;             /* Kicks read from 'kick_fd'. */
+    enum virtq_error error;     /* Broken, and reported, unless
+                                 * VIRTQ_ERROR_NONE. */
+    char *problem;              /* Why it does not run although it should, for
+                                 * an operator, or null. */
+    uint64_t n_broken;          /* 'counters.broken' when last looked at. */
     uint64_t discarded;         /* Buffers discarded while disabled. */
+
+    /* Control thread only: kicks. */
+    uint64_t kicks;             /* Kicks read from 'kick_fd'. */
+    unsigned int n_kick_reads;  /* Since the virtqueue was started; at 2 we
+                                 * know enough. */
     long long int next_kick;    /* Do not look at 'kick_fd' before (ms). */
+    bool kicked;                /* Kicked while only the base was missing. */
+    struct virtq_pos first;     /* Where it was started. */
+    bool active;                /* Had a buffer since it was started. */
+    bool suspect;               /* Kicked, but without a buffer for long. */
 };
 
 /* Calls from the device to its user, in the control thread, without the lock
@@ -156,10 +192,13 @@ struct vhu_dev {
     struct vhu_mem *mem;        /* Wanted table, null before the first. */
     char *mem_error;            /* Why there is none, for an operator, or
                                  * null. */
+    bool mem_dead;              /* Memory has vanished; all vrings stopped. */
     struct vhu_vring *vrings[VHOST_USER_MAX_VRINGS]; /* All there for the life
                                  * of the device: 2 * n_pairs of them. */
 
     bool changed;               /* Call ops->changed() at the next chance. */
+    struct seq *wakeup;         /* Changed by vhu_dev_kick_control(). */
+    uint64_t wakeup_seqno;      /* Value of 'wakeup' that was seen. */
 };
 
 /* Returns a new device for port 'name' that offers 'features' and 'n_pairs'
@@ -173,46 +212,74 @@ struct vhu_dev *vhu_dev_create(const char *name, uint64_t features,
 void vhu_dev_destroy(struct vhu_dev *dev);
 
 /* Back to the state of a new device: all vrings stopped and disabled, no
- * memory, no features, all descriptors closed. */
+ * memory, no features, all descriptors closed.  Only counters stay. */
 void vhu_dev_reset(struct vhu_dev *dev);
 
 /* Compares what is wanted with what is running and acts.  'mem_changed' says
  * that the memory table was replaced: every running virtqueue is
  * rebuilt on the new one or, if its areas are not in it any more, stopped with
- * a warning.  Call after every message. */
-void vhu_dev_update(struct vhu_dev *dev, bool mem_changed);
+ * a warning.  Call after every message.
+ *
+ * Returns 0, or a positive errno if a virtqueue could not be created, which
+ * has been logged and is kept in the 'problem' of its vring. */
+int vhu_dev_update(struct vhu_dev *dev, bool mem_changed);
 
-/* Replaces the memory table by 'mem', which it takes over.  The old table is
- * freed after a grace period, when vhu_dev_update() has replaced what used
- * it. */
+/* Replaces the memory table by 'mem', which it takes over, and forgets
+ * 'mem_error'.  The old table is freed after a grace period; until the caller
+ * has called vhu_dev_update(), which it must do before it quiesces, the
+ * running virtqueues still use it. */
 void vhu_dev_set_mem(struct vhu_dev *dev, struct vhu_mem *mem);
 
-/* Stops vring 'vring' and leaves in it where it stopped ('avail', 'used'). When
- * it returns no thread uses the virtqueue, writes to guest memory or notifies.
- * Closes the kick and call descriptors. */
+/* Stops vring 'vring' and leaves in it where it stopped ('avail', 'used').
+ * When it returns no thread uses the virtqueue, writes to guest memory or
+ * notifies.  Closes the kick and call descriptors and forgets the addresses;
+ * 'enabled' stays. */
 void vhu_vring_stop(struct vhu_dev *dev, struct vhu_vring *vring);
 
-/* Replaces the call descriptor (-1 for none) by 'fd', which it takes over,
- * also while the virtqueue runs. */
+/* Replaces the kick, call or error descriptor (-1 for none) by 'fd', which
+ * these functions take over, also while the virtqueue runs. */
+void vhu_vring_set_kick_fd(struct vhu_vring *vring, int fd);
 void vhu_vring_set_call_fd(struct vhu_vring *vring, int fd);
+void vhu_vring_set_err_fd(struct vhu_vring *vring, int fd);
+
+/* The positions 'avail' and 'used' as SET_VRING_BASE and GET_VRING_BASE carry
+ * them ("Vring descriptor indices for split virtqueues", "... for packed
+ * virtqueues").  vhu_vring_set_base() returns 0, or EINVAL if 'num' is no
+ * position in the negotiated format. */
+int vhu_vring_set_base(const struct vhu_dev *dev, struct vhu_vring *vring,
+                       uint32_t num);
+uint32_t vhu_vring_get_base(const struct vhu_dev *dev,
+                            const struct vhu_vring *vring);
 
 /* Does what is due: discards what is transmitted on disabled vrings, reports
  * broken virtqueues (log, err descriptor), notices memory that has vanished,
- * looks for guests whose memory is not shared. */
+ * looks for guests whose memory is not shared.  The caller should afterwards
+ * look at 'changed', see vhu_dev_report_changes().
+ *
+ * Whoever runs the loop calls vhu_mem_clear_dead() before the devices run and
+ * vhu_mem_wait_dead() before it blocks, once for all devices. */
 void vhu_dev_run(struct vhu_dev *dev);
 void vhu_dev_wait(struct vhu_dev *dev);
 
-/* Returns true if at least the first receiveq and transmitq are running. */
+/* Calls ops->changed() if there is anything to report. */
+void vhu_dev_report_changes(struct vhu_dev *dev);
+
+/* Returns true if at least the first receiveq and transmitq are running, and
+ * memory is there and looks shared. */
 bool vhu_dev_is_up(const struct vhu_dev *dev);
 
 /* Returns the number of queue pairs that have a started vring: the highest
  * such pair, plus 1. */
 unsigned int vhu_dev_n_started_pairs(const struct vhu_dev *dev);
 
+/* Returns true if any vring is broken: DEVICE_NEEDS_RESET. */
+bool vhu_dev_is_broken(const struct vhu_dev *dev);
+
 /* Returns why the device is connected but not up, in words for an operator,
- * or null if it is up: "no memory table yet (has the guest's driver
- * started?)", "guest memory is not shared: ...", "vring 1 is broken:
- * available index moved too far (300, limit 256)", "guest memory vanished". */
+ * or null if it is up: "no memory table yet: ...", "guest memory is not
+ * shared: ...", "vring 1 is broken: available index moved too far (300, limit
+ * 256)", "guest memory vanished (file truncated?)".  Valid until the next call
+ * of any function for 'dev'. */
 const char *vhu_dev_get_reason(const struct vhu_dev *dev);
 
 /* Takes the lock of 'vring' if it has a virtqueue for the data path, and
@@ -221,6 +288,7 @@ const char *vhu_dev_get_reason(const struct vhu_dev *dev);
  * vhu_vring_trylock() also returns null if another thread has the lock. */
 static inline struct virtq *
 vhu_vring_locked_virtq__(struct vhu_vring *vring)
+    OVS_NO_THREAD_SAFETY_ANALYSIS
 {
     /* The vring may have been stopped while we took the lock. */
     struct virtq *vq = ovsrcu_get(struct virtq *, &vring->vq);

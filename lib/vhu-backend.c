@@ -1,0 +1,869 @@
+/*
+ * Copyright (c) 2026 The ovs-vhostuser Authors.
+ *
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#include <config.h>
+
+#include "vhu-backend.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "openvswitch/poll-loop.h"
+#include "openvswitch/token-bucket.h"
+#include "openvswitch/vlog.h"
+#include "util.h"
+#include "vhu-conn.h"
+#include "vhu-mem.h"
+#include "vhu-msg.h"
+#include "vhu-notify.h"
+
+VLOG_DEFINE_THIS_MODULE(vhu_backend);
+
+static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(20, 60);
+
+/* Messages of one port: tokens a millisecond, and how many may come at once.
+ * QEMU sends about 30 messages to start a queue pair, so 128 of them pass
+ * without delay. */
+#define TOKEN_RATE 20
+#define TOKEN_BURST 4096
+#define MSG_COST 1              /* Of any message. */
+#define MEM_COST 4              /* Of one that replaces the memory table. */
+
+static const char no_fd_reason[] =
+    "guest memory is not shared: the memory table came without a file "
+    "descriptor (QEMU: memory-backend-memfd,share=on; "
+    "libvirt: <access mode='shared'/>)";
+
+struct vhu_backend {
+    struct vhu_dev *dev;
+    struct vhu_conn *conn;
+    unsigned int seqno;         /* Of 'conn', when last looked at. */
+    struct token_bucket tokens;
+    unsigned int debt;          /* Tokens to pay before the next message. */
+
+    /* State of the connection. */
+    int channel_fd;             /* SET_BACKEND_REQ_FD, or -1.  We have nothing
+                                 * to say yet. */
+    struct vhost_user_mem_region removed[VHU_MEM_MAX_REGIONS];
+    unsigned int n_removed;     /* REM_MEM_REG so far: a ring of the last
+                                 * ones. */
+};
+
+/* A request while it is being handled. */
+struct vhu_request {
+    struct vhu_backend *backend;
+    struct vhu_msg *msg;        /* Its form is right. */
+    const char *name;
+    struct vhu_vring *vring;    /* The one that it names. */
+    struct vhu_msg reply;       /* A handler puts the payload in. */
+    bool mem_changed;           /* The memory table was replaced. */
+    char *problem;              /* Why it is refused, for an operator, or
+                                 * null. */
+};
+
+/* Handles a request.  Returns 0, or a positive errno to refuse it. */
+typedef int vhu_backend_handler(struct vhu_dev *, struct vhu_request *);
+
+/* Where a request has the index of the vring that it names. */
+enum vhu_vring_ref {
+    NO_VRING,
+    VRING_STATE,                /* struct vhost_user_vring_state. */
+    VRING_ADDR,                 /* struct vhost_user_vring_addr. */
+    VRING_FD,                   /* 8 bits, with VHOST_USER_VRING_NOFD. */
+};
+
+#define HANDLERS                                                    \
+    HANDLER(GET_FEATURES, get_features, NO_VRING)                   \
+    HANDLER(SET_FEATURES, set_features, NO_VRING)                   \
+    HANDLER(SET_OWNER, ignore, NO_VRING)                            \
+    HANDLER(RESET_OWNER, ignore, NO_VRING)                          \
+    HANDLER(SET_MEM_TABLE, set_mem_table, NO_VRING)                 \
+    HANDLER(SET_LOG_FD, ignore, NO_VRING)                           \
+    HANDLER(SET_VRING_NUM, set_vring_num, VRING_STATE)              \
+    HANDLER(SET_VRING_ADDR, set_vring_addr, VRING_ADDR)             \
+    HANDLER(SET_VRING_BASE, set_vring_base, VRING_STATE)            \
+    HANDLER(GET_VRING_BASE, get_vring_base, VRING_STATE)            \
+    HANDLER(SET_VRING_KICK, set_vring_kick, VRING_FD)               \
+    HANDLER(SET_VRING_CALL, set_vring_call, VRING_FD)               \
+    HANDLER(SET_VRING_ERR, set_vring_err, VRING_FD)                 \
+    HANDLER(GET_PROTOCOL_FEATURES, get_protocol_features, NO_VRING) \
+    HANDLER(SET_PROTOCOL_FEATURES, set_protocol_features, NO_VRING) \
+    HANDLER(GET_QUEUE_NUM, get_queue_num, NO_VRING)                 \
+    HANDLER(SET_VRING_ENABLE, set_vring_enable, VRING_STATE)        \
+    HANDLER(SEND_RARP, send_rarp, NO_VRING)                         \
+    HANDLER(NET_SET_MTU, net_set_mtu, NO_VRING)                     \
+    HANDLER(SET_BACKEND_REQ_FD, set_backend_req_fd, NO_VRING)       \
+    HANDLER(RESET_DEVICE, reset_device, NO_VRING)                   \
+    HANDLER(GET_MAX_MEM_SLOTS, get_max_mem_slots, NO_VRING)         \
+    HANDLER(ADD_MEM_REG, add_mem_reg, NO_VRING)                     \
+    HANDLER(REM_MEM_REG, rem_mem_reg, NO_VRING)                     \
+    HANDLER(SET_STATUS, set_status, NO_VRING)                       \
+    HANDLER(GET_STATUS, get_status, NO_VRING)
+
+#define HANDLER(NAME, FUNCTION, REF) \
+    static vhu_backend_handler vhu_backend_##FUNCTION;
+HANDLERS
+#undef HANDLER
+
+static const struct {
+    vhu_backend_handler *function;
+    enum vhu_vring_ref ref;
+} handlers[VHOST_USER_FE_REQ_MAX] = {
+#define HANDLER(NAME, FUNCTION, REF) \
+    [VHOST_USER_##NAME] = { vhu_backend_##FUNCTION, REF },
+    HANDLERS
+#undef HANDLER
+};
+
+static void vhu_backend_reset(struct vhu_backend *);
+static void vhu_backend_sync(struct vhu_backend *);
+static void vhu_backend_receive(struct vhu_backend *);
+static void vhu_backend_handle(struct vhu_backend *, struct vhu_msg *);
+static int vhu_backend_find_vring(struct vhu_request *);
+static void vhu_backend_reply(struct vhu_request *, int error);
+static int refuse(struct vhu_request *, int error, const char *format, ...)
+    OVS_PRINTF_FORMAT(3, 4);
+
+struct vhu_backend *
+vhu_backend_create(const char *name, struct vhu_conn *conn,
+                   unsigned int n_pairs, const struct vhu_dev_ops *ops,
+                   void *aux)
+{
+    struct vhu_backend *backend = xzalloc(sizeof *backend);
+
+    backend->dev = vhu_dev_create(name, VHU_BACKEND_FEATURES, n_pairs,
+                                  ops, aux);
+    backend->conn = conn;
+    token_bucket_init(&backend->tokens, TOKEN_RATE, TOKEN_BURST);
+    backend->channel_fd = -1;
+    return backend;
+}
+
+void
+vhu_backend_destroy(struct vhu_backend *backend)
+{
+    if (!backend) {
+        return;
+    }
+
+    vhu_conn_destroy(backend->conn);
+    vhu_backend_reset(backend);
+    vhu_dev_destroy(backend->dev);
+    free(backend);
+}
+
+void
+vhu_backend_set_conn(struct vhu_backend *backend, struct vhu_conn *conn)
+{
+    vhu_conn_destroy(backend->conn);
+    vhu_backend_reset(backend);
+    backend->conn = conn;
+    backend->seqno = 0;
+}
+
+void
+vhu_backend_run(struct vhu_backend *backend)
+{
+    struct vhu_dev *dev = backend->dev;
+
+    if (backend->conn) {
+        vhu_conn_run(backend->conn);
+        vhu_backend_sync(backend);
+        vhu_backend_receive(backend);
+        vhu_backend_sync(backend);
+    }
+
+    vhu_dev_run(dev);
+    if (backend->conn && dev->mem_dead) {
+        vhu_conn_disconnect(backend->conn, vhu_dev_get_reason(dev));
+        vhu_backend_sync(backend);
+    }
+    vhu_dev_report_changes(dev);
+}
+
+void
+vhu_backend_wait(struct vhu_backend *backend)
+{
+    if (backend->debt) {
+        token_bucket_wait(&backend->tokens, backend->debt);
+    } else if (backend->conn) {
+        vhu_conn_wait(backend->conn);
+    }
+    vhu_dev_wait(backend->dev);
+}
+
+struct vhu_dev *
+vhu_backend_get_dev(const struct vhu_backend *backend)
+{
+    return backend->dev;
+}
+
+struct vhu_conn *
+vhu_backend_get_conn(const struct vhu_backend *backend)
+{
+    return backend->conn;
+}
+
+bool
+vhu_backend_is_up(const struct vhu_backend *backend)
+{
+    return (backend->conn
+            && vhu_conn_is_connected(backend->conn)
+            && vhu_dev_is_up(backend->dev));
+}
+
+const char *
+vhu_backend_get_reason(const struct vhu_backend *backend)
+{
+    return (!backend->conn ? "no socket is configured"
+            : vhu_conn_is_connected(backend->conn)
+            ? vhu_dev_get_reason(backend->dev)
+            : vhu_conn_get_reason(backend->conn));
+}
+
+void
+vhu_backend_disconnect(struct vhu_backend *backend, const char *reason)
+{
+    if (backend->conn) {
+        vhu_conn_disconnect(backend->conn, reason);
+        vhu_backend_sync(backend);
+    }
+}
+
+/* Forgets all that belongs to one connection. */
+static void
+vhu_backend_reset(struct vhu_backend *backend)
+{
+    vhu_dev_reset(backend->dev);
+    backend->n_removed = 0;
+    if (backend->channel_fd >= 0) {
+        close(backend->channel_fd);
+        backend->channel_fd = -1;
+    }
+}
+
+/* Starts from a blank state if the connection came up or went down. */
+static void
+vhu_backend_sync(struct vhu_backend *backend)
+{
+    unsigned int seqno = vhu_conn_get_seqno(backend->conn);
+
+    if (seqno != backend->seqno) {
+        backend->seqno = seqno;
+        vhu_backend_reset(backend);
+    }
+}
+
+/* Messages in and out. */
+
+static void
+vhu_backend_receive(struct vhu_backend *backend)
+{
+    for (int i = 0; i < VHU_BACKEND_BURST; i++) {
+        struct vhu_msg msg;
+
+        if (backend->debt
+            && !token_bucket_withdraw(&backend->tokens, backend->debt)) {
+            return;
+        }
+        backend->debt = 0;
+
+        if (vhu_conn_recv(backend->conn, &msg)) {
+            return;
+        }
+        backend->debt = MSG_COST;
+        vhu_backend_handle(backend, &msg);
+        vhu_msg_uninit(&msg);
+    }
+}
+
+static void
+vhu_backend_handle(struct vhu_backend *backend, struct vhu_msg *msg)
+{
+    struct vhu_dev *dev = backend->dev;
+    struct vhu_request req;
+    int error;
+
+    memset(&req, 0, sizeof req);
+    req.backend = backend;
+    req.msg = msg;
+    req.name = vhu_msg_name(msg->hdr.request);
+    vhu_msg_init_reply(&req.reply, msg);
+
+    error = vhu_msg_check(msg, dev->protocol_features, dev->name);
+    if (!error) {
+        VLOG_DBG("%s: %s", dev->name, req.name);
+        error = vhu_backend_find_vring(&req);
+    }
+    if (!error) {
+        error = handlers[msg->hdr.request].function(dev, &req);
+    }
+    if (!error) {
+        error = vhu_dev_update(dev, req.mem_changed);
+
+        /* Whoever did not ask whether the vring starts finds out from the
+         * error descriptor, or from the operator. */
+        if (error && !vhu_msg_needs_ack(msg, dev->protocol_features)) {
+            error = 0;
+        }
+    }
+    vhu_backend_reply(&req, error);
+    free(req.problem);
+}
+
+/* Sets 'req->vring', if the request names one.
+ *
+ * A descriptor that comes with it must be an eventfd, for the kicks too: all
+ * front-ends for Linux have them, and of another file we could not say what
+ * reading and writing it does. */
+static int
+vhu_backend_find_vring(struct vhu_request *req)
+{
+    struct vhu_dev *dev = req->backend->dev;
+    const union vhu_payload *payload = &req->msg->payload;
+    enum vhu_vring_ref ref = handlers[req->msg->hdr.request].ref;
+    uint64_t index = payload->u64 & ~(uint64_t) VHOST_USER_VRING_NOFD;
+    unsigned int n = 2 * dev->n_pairs;
+
+    if (ref == NO_VRING) {
+        return 0;
+    } else if (ref == VRING_STATE) {
+        index = payload->vring_state.index;
+    } else if (ref == VRING_ADDR) {
+        index = payload->vring_addr.index;
+    }
+    if (index >= n) {
+        return refuse(req, EINVAL, "bad vring index %"PRIu64" (we have %u "
+                      "vrings)", index, n);
+    }
+
+    if (ref == VRING_FD) {
+        bool nofd = payload->u64 & VHOST_USER_VRING_NOFD;
+
+        if (nofd != !req->msg->n_fds) {
+            return refuse(req, EINVAL, "%s file descriptor for vring "
+                          "%"PRIu64, nofd ? "unexpected" : "no", index);
+        } else if (!nofd && vhu_notify_check_fd(req->msg->fds[0])) {
+            return refuse(req, EBADF, "file descriptor for vring %"PRIu64
+                          " is no eventfd", index);
+        }
+    }
+
+    req->vring = dev->vrings[index];
+    req->vring->refused = false;
+    return 0;
+}
+
+/* Answers request 'req', which was refused if 'error' is not 0, with the
+ * reply that its handler has filled in, an acknowledgement or nothing.  Closes
+ * the connection if the front-end cannot learn otherwise that its request was
+ * refused. */
+static void
+vhu_backend_reply(struct vhu_request *req, int error)
+{
+    struct vhu_backend *backend = req->backend;
+
+    if (vhu_msg_needs_ack(req->msg, backend->dev->protocol_features)) {
+        vhu_msg_put_u64(&req->reply, error != 0);
+        vhu_conn_send(backend->conn, &req->reply);
+    } else if (error) {
+        char *reason = (req->problem
+                        ? xasprintf("protocol error: %s: %s", req->name,
+                                    req->problem)
+                        : xasprintf("protocol error: %s %s",
+                                    error == EOPNOTSUPP ? "unsupported"
+                                    : "malformed", req->name));
+
+        vhu_conn_disconnect(backend->conn, reason);
+        free(reason);
+    } else if (vhu_msg_policy(req->msg->hdr.request)->reply
+               == VHU_MSG_REPLY_PAYLOAD) {
+        vhu_conn_send(backend->conn, &req->reply);
+    }
+}
+
+/* Logs why 'req' is refused, with the phrase that 'format' makes, and keeps
+ * that for vhu_backend_reply().  Returns 'error'. */
+static int
+refuse(struct vhu_request *req, int error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    req->problem = xvasprintf(format, args);
+    va_end(args);
+
+    VLOG_WARN_RL(&rl, "%s: %s: %s", req->backend->dev->name, req->name,
+                 req->problem);
+    return error;
+}
+
+/* Features and the like. */
+
+/* SET_OWNER begins a connection, which has begun already.  RESET_OWNER is
+ * deprecated and may be ignored, which is wise, as front-ends have used it for
+ * different things.  The dirty log does not need the descriptor of SET_LOG_FD,
+ * which is closed with the message. */
+static int
+vhu_backend_ignore(struct vhu_dev *dev OVS_UNUSED,
+                   struct vhu_request *req OVS_UNUSED)
+{
+    return 0;
+}
+
+static int
+vhu_backend_get_features(struct vhu_dev *dev, struct vhu_request *req)
+{
+    vhu_msg_put_u64(&req->reply, dev->offered);
+    return 0;
+}
+
+/* While a vring is running nothing may change but VHOST_F_LOG_ALL, which we do
+ * not offer.  A front-end sends the same again for each queue pair. */
+static int
+vhu_backend_set_features(struct vhu_dev *dev, struct vhu_request *req)
+{
+    uint64_t features = req->msg->payload.u64;
+    uint64_t changed = features ^ dev->features;
+
+    if (features & ~dev->offered) {
+        return refuse(req, EINVAL, "features 0x%"PRIx64" were not offered",
+                      features & ~dev->offered);
+    }
+    for (unsigned int i = 0; changed && i < 2 * dev->n_pairs; i++) {
+        if (dev->vrings[i]->running) {
+            return refuse(req, EBUSY, "features 0x%"PRIx64" change while "
+                          "vring %u is running", changed, i);
+        }
+    }
+
+    if (changed || !dev->features_set) {
+        VLOG_INFO_RL(&rl, "%s: back-end: connected, features 0x%"PRIx64
+                     ", protocol features 0x%"PRIx64,
+                     dev->name, features, dev->protocol_features);
+        dev->features = features;
+        dev->features_set = true;
+        dev->changed = true;
+    }
+    for (unsigned int i = 0; i < 2 * dev->n_pairs; i++) {
+        /* "Ring states": without this feature nobody sends
+         * SET_VRING_ENABLE. */
+        if (!(features & VIRTIO_BIT(VHOST_USER_F_PROTOCOL_FEATURES))) {
+            dev->vrings[i]->enabled = true;
+        }
+        dev->vrings[i]->refused &= !changed;
+    }
+    return 0;
+}
+
+static int
+vhu_backend_get_protocol_features(struct vhu_dev *dev OVS_UNUSED,
+                                  struct vhu_request *req)
+{
+    vhu_msg_put_u64(&req->reply, VHU_BACKEND_PROTOCOL_FEATURES);
+    return 0;
+}
+
+static int
+vhu_backend_set_protocol_features(struct vhu_dev *dev, struct vhu_request *req)
+{
+    uint64_t features = req->msg->payload.u64;
+    uint64_t unknown = features & ~VHU_BACKEND_PROTOCOL_FEATURES;
+
+    if (unknown) {
+        return refuse(req, EINVAL, "protocol features 0x%"PRIx64" were not "
+                      "offered", unknown);
+    }
+    dev->protocol_features = features;
+    dev->changed = true;
+    return 0;
+}
+
+static int
+vhu_backend_get_queue_num(struct vhu_dev *dev, struct vhu_request *req)
+{
+    vhu_msg_put_u64(&req->reply, dev->n_pairs);
+    return 0;
+}
+
+/* Memory. */
+
+/* Puts 'mem' in the place of the memory table, and takes it over.  If 'error'
+ * is not 0 it could not be made because of 'phrase', which is freed. */
+static int
+vhu_backend_replace_mem(struct vhu_request *req, int error,
+                        struct vhu_mem *mem, char *phrase)
+{
+    struct vhu_dev *dev = req->backend->dev;
+
+    if (error) {
+        error = refuse(req, error, "%s", phrase);
+        free(phrase);
+    } else if (mem != dev->mem) {
+        vhu_dev_set_mem(dev, mem);
+        req->mem_changed = true;
+        req->backend->debt += MEM_COST;
+    }
+    return error;
+}
+
+/* Refuses 'req', which has memory without a file descriptor for it. */
+static int
+vhu_backend_refuse_no_fd(struct vhu_request *req)
+{
+    struct vhu_dev *dev = req->backend->dev;
+
+    free(dev->mem_error);
+    dev->mem_error = xstrdup(no_fd_reason);
+    return refuse(req, EINVAL, "%s", no_fd_reason);
+}
+
+static int
+vhu_backend_set_mem_table(struct vhu_dev *dev OVS_UNUSED,
+                          struct vhu_request *req)
+{
+    const struct vhost_user_mem_table *table = &req->msg->payload.mem_table;
+    int n = ((req->msg->hdr.size - offsetof(struct vhost_user_mem_table,
+                                            regions))
+             / sizeof table->regions[0]);
+    int n_fds = req->msg->n_fds;
+    struct vhu_mem *mem = NULL;
+    char *phrase = NULL;
+    int error;
+
+    if (table->n_regions != n) {
+        return refuse(req, EINVAL, "says %"PRIu32" regions but has %d",
+                      table->n_regions, n);
+    } else if (!n_fds) {
+        return vhu_backend_refuse_no_fd(req);
+    } else if (n_fds != n) {
+        return refuse(req, EINVAL, "%d file descriptors for %d regions",
+                      n_fds, n);
+    }
+
+    error = vhu_mem_create(table->regions, req->msg->fds, n, &mem, &phrase);
+    return vhu_backend_replace_mem(req, error, mem, phrase);
+}
+
+static int
+vhu_backend_get_max_mem_slots(struct vhu_dev *dev OVS_UNUSED,
+                              struct vhu_request *req)
+{
+    vhu_msg_put_u64(&req->reply, VHU_MEM_MAX_REGIONS);
+    return 0;
+}
+
+static int
+vhu_backend_add_mem_reg(struct vhu_dev *dev, struct vhu_request *req)
+{
+    struct vhu_mem *mem = NULL;
+    char *phrase = NULL;
+    int error;
+
+    if (!req->msg->n_fds) {
+        return vhu_backend_refuse_no_fd(req);
+    }
+    error = vhu_mem_add_region(dev->mem, &req->msg->payload.mem_region.region,
+                               req->msg->fds[0], &mem, &phrase);
+    return vhu_backend_replace_mem(req, error, mem, phrase);
+}
+
+/* Returns true if REM_MEM_REG of 'region' was done before. */
+static bool
+vhu_backend_was_removed(const struct vhu_backend *backend,
+                        const struct vhost_user_mem_region *region)
+{
+    for (unsigned int i = 0; i < MIN(backend->n_removed, VHU_MEM_MAX_REGIONS);
+         i++) {
+        const struct vhost_user_mem_region *r = &backend->removed[i];
+
+        if (r->guest_addr == region->guest_addr
+            && r->user_addr == region->user_addr
+            && r->size == region->size) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* QEMU up to 7.2 removes each region once per queue pair.  So a region that
+ * was removed before on this connection may be removed again; one that was
+ * never there may not. */
+static int
+vhu_backend_rem_mem_reg(struct vhu_dev *dev, struct vhu_request *req)
+{
+    const struct vhost_user_mem_region *region =
+        &req->msg->payload.mem_region.region;
+    struct vhu_backend *backend = req->backend;
+    struct vhu_mem *mem = NULL;
+    char *phrase = NULL;
+    int error;
+
+    if (!dev->mem) {
+        return refuse(req, ENOENT, "there is no memory table");
+    }
+
+    error = vhu_mem_remove_region(dev->mem, region, &mem, &phrase);
+    if (error == ENOENT && vhu_backend_was_removed(backend, region)) {
+        free(phrase);
+        return 0;
+    } else if (!error) {
+        backend->removed[backend->n_removed++ % VHU_MEM_MAX_REGIONS] = *region;
+    }
+    return vhu_backend_replace_mem(req, error, mem, phrase);
+}
+
+/* Vrings. */
+
+static int
+vhu_backend_set_vring_num(struct vhu_dev *dev, struct vhu_request *req)
+{
+    uint64_t features = dev->features_set ? dev->features : dev->offered;
+    bool packed = features & VIRTIO_BIT(VIRTIO_F_RING_PACKED);
+    uint32_t size = req->msg->payload.vring_state.num;
+
+    if (!size || size > VIRTQ_MAX_SIZE || (!packed && !is_pow2(size))) {
+        return refuse(req, EINVAL, "bad size %"PRIu32" of vring %u (expected "
+                      "%s up to %d)", size, req->vring->index,
+                      packed ? "a number" : "a power of 2", VIRTQ_MAX_SIZE);
+    }
+    if (req->vring->running && size != req->vring->size) {
+        return refuse(req, EBUSY, "vring %u is running", req->vring->index);
+    }
+    req->vring->size = size;
+    return 0;
+}
+
+/* Checks the addresses in 'req' for a split virtqueue, of the smallest size if
+ * the size is not known yet.  virtq_create() will check them again, but then
+ * the front-end has gone on. */
+static int
+vhu_backend_check_addr(const struct vhu_dev *dev, struct vhu_request *req)
+{
+    const struct vhost_user_vring_addr *addr = &req->msg->payload.vring_addr;
+    uint64_t n = MAX(req->vring->size, 1);
+    const struct {
+        const char *name;
+        uint64_t uva, size, align;
+    } areas[] = {
+        { "descriptor table", addr->desc, n * sizeof(struct virtq_desc),
+          VIRTQ_DESC_ALIGN },
+        { "available ring", addr->avail,
+          sizeof(struct virtq_avail) + (n + 1) * sizeof(virtio_le16),
+          VIRTQ_AVAIL_ALIGN },
+        { "used ring", addr->used,
+          sizeof(struct virtq_used) + n * sizeof(struct virtq_used_elem)
+          + sizeof(virtio_le16), VIRTQ_USED_ALIGN },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(areas); i++) {
+        bool aligned = areas[i].uva % areas[i].align == 0;
+
+        if (!aligned || !vhu_mem_uva_to_va(dev->mem, areas[i].uva,
+                                           areas[i].size)) {
+            return refuse(req, EINVAL, "%s of vring %u at 0x%"PRIx64" is %s",
+                          areas[i].name, req->vring->index, areas[i].uva,
+                          aligned ? "outside guest memory" : "not aligned");
+        }
+    }
+    return 0;
+}
+
+static int
+vhu_backend_set_vring_addr(struct vhu_dev *dev, struct vhu_request *req)
+{
+    const struct vhost_user_vring_addr *addr = &req->msg->payload.vring_addr;
+    struct vhu_vring *vring = req->vring;
+
+    if (addr->flags) {
+        return refuse(req, EINVAL, "flags 0x%"PRIx32" for vring %u (expected "
+                      "0: a dirty log was not negotiated)", addr->flags,
+                      vring->index);
+    }
+    if (dev->mem && !(dev->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED))) {
+        int error = vhu_backend_check_addr(dev, req);
+
+        if (error) {
+            return error;
+        }
+    }
+
+    vring->rebuild = (vring->running
+                      && memcmp(&vring->addr, addr, sizeof *addr));
+    vring->addr = *addr;
+    vring->has_addr = true;
+    return 0;
+}
+
+static int
+vhu_backend_set_vring_base(struct vhu_dev *dev, struct vhu_request *req)
+{
+    uint32_t base = req->msg->payload.vring_state.num;
+
+    if (req->vring->running) {
+        return refuse(req, EBUSY, "vring %u is running", req->vring->index);
+    }
+    if (vhu_vring_set_base(dev, req->vring, base)) {
+        return refuse(req, EINVAL, "bad base %"PRIu32" of vring %u (expected "
+                      "16 bits)", base, req->vring->index);
+    }
+    return 0;
+}
+
+static int
+vhu_backend_get_vring_base(struct vhu_dev *dev, struct vhu_request *req)
+{
+    struct vhost_user_vring_state *state = &req->reply.payload.vring_state;
+
+    vhu_vring_stop(dev, req->vring);
+    state->index = req->vring->index;
+    state->num = vhu_vring_get_base(dev, req->vring);
+    req->reply.hdr.size = sizeof *state;
+    return 0;
+}
+
+static int
+vhu_backend_set_vring_kick(struct vhu_dev *dev, struct vhu_request *req)
+{
+    vhu_vring_set_kick_fd(req->vring, vhu_msg_take_fd(req->msg, 0));
+    req->vring->started = true;
+    dev->changed = true;
+    return 0;
+}
+
+static int
+vhu_backend_set_vring_call(struct vhu_dev *dev OVS_UNUSED,
+                           struct vhu_request *req)
+{
+    vhu_vring_set_call_fd(req->vring, vhu_msg_take_fd(req->msg, 0));
+    return 0;
+}
+
+static int
+vhu_backend_set_vring_err(struct vhu_dev *dev OVS_UNUSED,
+                          struct vhu_request *req)
+{
+    vhu_vring_set_err_fd(req->vring, vhu_msg_take_fd(req->msg, 0));
+    return 0;
+}
+
+/* QEMU sends this before SET_FEATURES, too. */
+static int
+vhu_backend_set_vring_enable(struct vhu_dev *dev, struct vhu_request *req)
+{
+    uint32_t enable = req->msg->payload.vring_state.num;
+
+    if (enable > 1) {
+        return refuse(req, EINVAL, "bad state %"PRIu32" of vring %u (expected "
+                      "0 or 1)", enable, req->vring->index);
+    }
+    dev->changed |= req->vring->enabled != enable;
+    req->vring->enabled = enable;
+    return 0;
+}
+
+/* Network device. */
+
+static int
+vhu_backend_send_rarp(struct vhu_dev *dev, struct vhu_request *req)
+{
+    dev->ops->send_rarp(req->msg->payload.bytes, dev->aux);
+    return 0;
+}
+
+/* QEMU sends this before SET_FEATURES, so it cannot depend on
+ * VIRTIO_NET_F_MTU. */
+static int
+vhu_backend_net_set_mtu(struct vhu_dev *dev, struct vhu_request *req)
+{
+    uint64_t mtu = req->msg->payload.u64;
+    int error;
+
+    if (mtu < VIRTIO_NET_MIN_MTU || mtu > VIRTIO_NET_MAX_MTU) {
+        return refuse(req, EINVAL, "bad MTU %"PRIu64" (expected %d to %d)",
+                      mtu, VIRTIO_NET_MIN_MTU, VIRTIO_NET_MAX_MTU);
+    }
+    error = dev->ops->set_mtu(mtu, dev->aux);
+    if (error) {
+        return refuse(req, error, "MTU %"PRIu64" is not possible here (%s)",
+                      mtu, ovs_strerror(error));
+    }
+    dev->mtu = mtu;
+    dev->changed = true;
+    return 0;
+}
+
+/* Device. */
+
+static int
+vhu_backend_set_backend_req_fd(struct vhu_dev *dev OVS_UNUSED,
+                               struct vhu_request *req)
+{
+    struct vhu_backend *backend = req->backend;
+
+    if (backend->channel_fd >= 0) {
+        close(backend->channel_fd);
+    }
+    backend->channel_fd = vhu_msg_take_fd(req->msg, 0);
+    return 0;
+}
+
+/* Stops and disables all vrings.  The memory table stays, since a front-end
+ * that sends only what changes in it does not send it again, and so do the
+ * error descriptors, which QEMU sends only once. */
+static int
+vhu_backend_reset_device(struct vhu_dev *dev,
+                         struct vhu_request *req OVS_UNUSED)
+{
+    for (unsigned int i = 0; i < 2 * dev->n_pairs; i++) {
+        vhu_vring_stop(dev, dev->vrings[i]);
+        dev->vrings[i]->enabled = false;
+    }
+    dev->status = 0;
+    dev->changed = true;
+    return 0;
+}
+
+/* Status 0 is a reset of the device.  QEMU sends it after the last vring has
+ * stopped, and does not enable the vrings again that it had enabled. */
+static int
+vhu_backend_set_status(struct vhu_dev *dev, struct vhu_request *req)
+{
+    uint64_t status = req->msg->payload.u64;
+
+    if (status > UINT8_MAX) {
+        return refuse(req, EINVAL, "bad status 0x%"PRIx64" (expected 8 bits)",
+                      status);
+    }
+    dev->status = status;
+    for (unsigned int i = 0; !status && i < 2 * dev->n_pairs; i++) {
+        vhu_vring_stop(dev, dev->vrings[i]);
+    }
+    return 0;
+}
+
+static int
+vhu_backend_get_status(struct vhu_dev *dev, struct vhu_request *req)
+{
+    bool broken = vhu_dev_is_broken(dev);
+
+    vhu_msg_put_u64(&req->reply, (dev->status
+                                  | (broken ? VIRTIO_STATUS_NEEDS_RESET : 0)));
+    return 0;
+}
