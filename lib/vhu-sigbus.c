@@ -141,7 +141,9 @@ put_zeros(char *base, size_t size)
 static bool
 repair(char *addr)
 {
-    for (struct chunk *c = &first_chunk; c; ) {
+    struct chunk *c = &first_chunk;
+
+    while (c) {
         for (size_t i = 0; i < CHUNK_SLOTS; i++) {
             struct range r;
             uint64_t one = 1;

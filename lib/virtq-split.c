@@ -96,8 +96,8 @@ virtq_split_init(struct virtq *vq, const struct virtq_config *config,
  *      we cannot know which ones it was.  We start at 'base'.
  *
  *    - Otherwise 'base' is wrong: DPDK's virtio-user says 0 whenever it
- *      reconnects.  A back-end that used its buffers in order, as all back-ends
- *      for network devices do, left off at the used index.  Packets that it
+ *      reconnects.  A back-end that used its buffers in order, as all those
+ *      of network devices do, left off at the used index.  Packets that it
  *      took but did not get to use are seen twice.
  *
  * If the driver's index is too far from where we start then, so be it: the
@@ -451,10 +451,10 @@ virtq_split_wants_call(struct virtq *vq)
  *
  * From 'next_avail' on, the driver's index moves on by 'size' at most, and by
  * RENEW_EVENT more until we come here again; it compares after steps of up to
- * 'size' itself.  So the event index goes into the middle of the 65536 - 'size'
- * numbers that are behind 'next_avail'.  (A driver of the largest size that
- * makes more than half of its buffers available at once may kick.  We survive
- * it.) */
+ * 'size' itself.  So the event index goes into the middle of the 65536 minus
+ * 'size' numbers that are behind 'next_avail'.  (A driver of the largest size
+ * that makes more than half of its buffers available at once may kick.  We
+ * survive it.) */
 static void
 suppress_kicks(struct virtq *vq)
 {

@@ -68,9 +68,9 @@
  * ring makes no sense they mark the virtqueue broken; from then on it looks
  * empty, and nothing of it is read or written.  A single chain that cannot be
  * used (one with a buffer of the wrong direction, one without a byte, or one
- * that is longer than any packet) has no segments: it is taken all the same, so
- * that it can be given back with length 0.  Of a device-writable chain that is
- * longer than any packet, only the beginning is returned. */
+ * that is longer than any packet) has no segments: it is taken all the same,
+ * so that it can be given back with length 0.  Of a device-writable chain that
+ * is longer than any packet, only the beginning is returned. */
 
 #include <stdbool.h>
 #include <stddef.h>
