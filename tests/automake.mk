@@ -46,7 +46,8 @@ TESTSUITE_AT = \
 	tests/virtq.at \
 	tests/packet.at \
 	tests/qos.at \
-	tests/plugin.at
+	tests/plugin.at \
+	tests/netdev.at
 TESTSUITE = $(srcdir)/tests/testsuite
 EXTRA_DIST += $(TESTSUITE_AT) $(TESTSUITE) tests/atlocal.in \
 	tests/check-includes tests/check-ovs tests/run \
