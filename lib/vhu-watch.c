@@ -68,6 +68,8 @@ static int inotify_fd OVS_GUARDED_BY(mutex) = -1;
 static struct seq *changes;
 
 static void vhu_watch_init(void);
+static void vhu_watch_open(void) OVS_REQUIRES(mutex);
+static void vhu_watch_close(void) OVS_REQUIRES(mutex);
 static void vhu_watch_set__(struct vhu_watch *, int wd, const char *name)
     OVS_REQUIRES(mutex);
 static int vhu_watch_find_dir(const char *path, char **namep)
@@ -87,6 +89,7 @@ vhu_watch_create(const char *path)
     watch->last_seq = seq_read(changes);
 
     ovs_mutex_lock(&mutex);
+    vhu_watch_open();
     ovs_list_push_back(&watches, &watch->node);
     ovs_mutex_unlock(&mutex);
     return watch;
@@ -99,6 +102,9 @@ vhu_watch_destroy(struct vhu_watch *watch)
         ovs_mutex_lock(&mutex);
         ovs_list_remove(&watch->node);
         vhu_watch_set__(watch, -1, NULL);
+        if (ovs_list_is_empty(&watches)) {
+            vhu_watch_close();
+        }
         ovs_mutex_unlock(&mutex);
 
         free(watch->path);
@@ -162,14 +168,33 @@ vhu_watch_init(void)
 
     if (ovsthread_once_start(&once)) {
         changes = seq_create();
-        ovs_mutex_lock(&mutex);
+        ovsthread_once_done(&once);
+    }
+}
+
+/* Opens the inotify instance, if it is not, for the first watch. */
+static void
+vhu_watch_open(void)
+{
+    static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(1, 1);
+
+    if (inotify_fd < 0) {
         inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
         if (inotify_fd < 0) {
-            VLOG_WARN("cannot watch for sockets that appear, will look once a "
-                      "second instead (%s)", ovs_strerror(errno));
+            VLOG_WARN_RL(&rl, "cannot watch for sockets that appear, will "
+                         "look once a second instead (%s)",
+                         ovs_strerror(errno));
         }
-        ovs_mutex_unlock(&mutex);
-        ovsthread_once_done(&once);
+    }
+}
+
+/* Closes it after the last one. */
+static void
+vhu_watch_close(void)
+{
+    if (inotify_fd >= 0) {
+        close(inotify_fd);
+        inotify_fd = -1;
     }
 }
 

@@ -143,6 +143,9 @@ peer_connect(const char *path)
     return fd;
 }
 
+/* File descriptors that the peer keeps open. */
+static int n_peer_fds;
+
 /* Sends 'len' bytes from 'p' with 'n_fds' times the same file descriptor. */
 void
 peer_send(int fd, const void *p, size_t len, int n_fds)
@@ -155,11 +158,12 @@ peer_send(int fd, const void *p, size_t len, int n_fds)
     struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
 
     if (n_fds) {
-        static int file_fd = -1;
         struct cmsghdr *cmsg = &control.align;
+        static int file_fd = -1;
 
         if (file_fd < 0) {
             file_fd = open_file();
+            n_peer_fds++;
         }
         cmsg->cmsg_level = SOL_SOCKET;
         cmsg->cmsg_type = SCM_RIGHTS;
@@ -345,10 +349,13 @@ warm_up(void)
     seq_destroy(seq);
 }
 
-/* Runs the one of 'tests' that the command line names: "TEST [--log]". */
+/* Runs the one of 'tests' that the command line names: "TEST [--log]".  After
+ * it, no file descriptor must be open that was not open before. */
 void
 run_vhu_test(const struct vhu_test tests[], size_t n, int argc, char *argv[])
 {
+    int n_fds;
+
     vlog_set_levels_from_string_assert("console:off");
     vlog_set_pattern(VLF_CONSOLE, "%p %m");
     for (size_t i = 0; i < n; i++) {
@@ -358,7 +365,9 @@ run_vhu_test(const struct vhu_test tests[], size_t n, int argc, char *argv[])
             }
             umask(022);
             warm_up();
+            n_fds = count_fds();
             tests[i].run();
+            assert(count_fds() == n_fds + n_peer_fds);
             return;
         }
     }
