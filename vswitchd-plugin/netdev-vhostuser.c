@@ -414,7 +414,7 @@ netdev_vhostuser_set_config(struct netdev *netdev_, const struct smap *args,
         apply_options(netdev, &options);
     } else if (!netdev->configured) {
         VLOG_WARN("%s: %s", name, error);
-        *errp = xasprintf("%s: %s", name, error);
+        *errp = xstrdup(error);
         retval = EINVAL;
     } else if (verbose) {
         VLOG_WARN("%s: new options have no effect: %s", name, error);

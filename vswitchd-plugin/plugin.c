@@ -76,9 +76,6 @@ plugin_run(const struct smap *other_config)
 {
     static bool registered;
 
-    if (!netdev_vhostuser_register) { /* XXX As above. */
-        return;
-    }
     if (!registered) {
         int error = netdev_vhostuser_register();
 
