@@ -562,6 +562,29 @@ test_churn(void)
     }
 }
 
+/* Returns true if the kernel's flags of the mapping at 'va' include 'flag',
+ * two letters. */
+static bool
+has_vm_flag(const void *va, const char *flag)
+{
+    bool found = false, inside = false;
+    char line[512];
+    FILE *stream;
+
+    stream = fopen("/proc/self/smaps", "r");
+    while (stream && fgets(line, sizeof line, stream)) {
+        uintptr_t start, end;
+
+        if (sscanf(line, "%"SCNxPTR"-%"SCNxPTR" ", &start, &end) == 2) {
+            inside = start == (uintptr_t) va;
+        } else if (inside && !strncmp(line, "VmFlags:", 8)) {
+            found = strstr(line + 8, flag) != NULL;
+        }
+    }
+    fclose(stream);
+    return found;
+}
+
 static uint64_t
 allocated(int fd)
 {
@@ -586,6 +609,8 @@ test_mlockall(void)
         exit(SKIP);
     }
     mem = must_create(&spec, &fd, 1);
+    ovs_assert(has_vm_flag(mem->regions[0].va, " wr"));
+    ovs_assert(!has_vm_flag(mem->regions[0].va, " lo"));
     ovs_assert(allocated(fd) < M);
     mem->regions[0].va[M] = 1;
     ovs_assert(allocated(fd) < 4 * M);
@@ -608,22 +633,8 @@ test_core(void)
     const struct vhost_user_mem_region spec = { 0, M, TOP, 0 };
     int fd = make_file(M);
     struct vhu_mem *mem = must_create(&spec, &fd, 1);
-    bool found = false, inside = false;
-    char line[512];
-    FILE *stream;
 
-    stream = fopen("/proc/self/smaps", "r");
-    while (stream && fgets(line, sizeof line, stream)) {
-        uintptr_t start, end;
-
-        if (sscanf(line, "%"SCNxPTR"-%"SCNxPTR" ", &start, &end) == 2) {
-            inside = start == (uintptr_t) mem->regions[0].va;
-        } else if (inside && !strncmp(line, "VmFlags:", 8)) {
-            found = strstr(line, " dd") != NULL;
-        }
-    }
-    ovs_assert(found);
-    fclose(stream);
+    ovs_assert(has_vm_flag(mem->regions[0].va, " dd"));
     vhu_mem_destroy(mem);
     close(fd);
 }

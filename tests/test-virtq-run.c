@@ -22,6 +22,7 @@
 
 #include "ovs-thread.h"
 #include "util.h"
+#include "vhu-notify.h"
 #include "virtq-fixture.h"
 #include "vhutest.h"
 
@@ -511,6 +512,80 @@ test_scribble(void)
     fixture_uninit(&f);
 }
 
+/* A driver that writes where only we should. */
+static void
+test_used_idx(void)
+{
+    struct virtq_chain chains[1];
+    struct fixture f;
+    uint16_t expected = 65530;
+
+    fixture_init(&f, 4, expected, FEATURES, VIRTQ_DEVICE_READS);
+    fixture_start(&f);
+    for (int i = 0; i < 20; i++) {
+        const struct mock_buf buf = { MOCK_C_GPA, 4 };
+        uint64_t token;
+        uint16_t head;
+        uint32_t len;
+
+        mock_driver_add(&f.driver, &buf, 1, 0, 0, 0);
+        mock_driver_publish(&f.driver);
+        mock_put16(&f.mock_mem, f.driver.used + 2, 1000 * i);
+        CHECK_EQ(virtq_take_avail(f.vq, chains, 1), 1);
+        virtq_add_used(f.vq, &chains[0], 0);
+        virtq_publish_used(f.vq);
+        CHECK_EQ(mock_get16(&f.mock_mem, f.driver.used + 2), ++expected);
+        CHECK(mock_driver_get_used(&f.driver, &head, &len, &token));
+    }
+    fixture_uninit(&f);
+}
+
+/* A call eventfd that blocks breaks its virtqueue, and that only. */
+
+static void *
+watchdog_main(void *aux OVS_UNUSED)
+{
+    while (vhu_notify_watch()) {
+        /* Nothing. */
+    }
+    return NULL;
+}
+
+static void
+test_call_blocked(void)
+{
+    pthread_t watchdog = ovs_thread_create("watchdog", watchdog_main, NULL);
+    const struct mock_buf buf = { MOCK_C_GPA, 4 };
+    struct virtq_chain chains[1];
+    uint64_t max = UINT64_MAX - 1;
+    int full = eventfd(0, 0);
+    struct fixture f[2];
+
+    CHECK_EQ(write(full, &max, sizeof max), sizeof max);
+    for (int i = 0; i < 2; i++) {
+        fixture_init(&f[i], 4, 0, FEATURES, VIRTQ_DEVICE_READS);
+        fixture_start(&f[i]);
+    }
+    virtq_set_call_fd(f[0].vq, full);
+    CHECK_EQ(virtq_get_error(f[0].vq, NULL, NULL), VIRTQ_ERROR_CALL_BLOCKED);
+    CHECK_EQ(f[0].counters.broken, 1);
+
+    mock_driver_add(&f[1].driver, &buf, 1, 0, 0, 0);
+    mock_driver_publish(&f[1].driver);
+    CHECK_EQ(virtq_take_avail(f[1].vq, chains, 1), 1);
+    virtq_add_used(f[1].vq, &chains[0], 0);
+    virtq_publish_used(f[1].vq);
+    virtq_call(f[1].vq);
+    CHECK_EQ(fixture_calls(&f[1]), 1);
+
+    for (int i = 0; i < 2; i++) {
+        fixture_uninit(&f[i]);
+    }
+    close(full);
+    vhu_notify_watch_stop();
+    xpthread_join(watchdog, NULL);
+}
+
 static void
 test_virtq_run_main(int argc, char *argv[])
 {
@@ -522,6 +597,8 @@ test_virtq_run_main(int argc, char *argv[])
         { "wrap", test_wrap },
         { "threads", test_threads },
         { "scribble", test_scribble },
+        { "used-idx", test_used_idx },
+        { "call-blocked", test_call_blocked },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
