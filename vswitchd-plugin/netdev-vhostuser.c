@@ -360,6 +360,11 @@ apply_options(struct netdev_vhostuser *netdev, struct vhu_options *new)
                         && vhu_options_same_socket(&netdev->options, new));
     struct vhu_conn *conn = NULL;
 
+    if (new->tx_retries_max != (netdev->configured
+                                ? netdev->options.tx_retries_max
+                                : VHU_TX_RETRIES_DEFAULT)) {
+        VLOG_INFO("%s: tx-retries-max set to %u", name, new->tx_retries_max);
+    }
     vhu_options_uninit(&netdev->options);
     netdev->options = *new;
     netdev->configured = true;
