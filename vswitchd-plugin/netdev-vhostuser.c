@@ -22,11 +22,15 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "connectivity.h"
 #include "dirs.h"
 #include "hash.h"
+#include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
 #include "ovs-compat.h"
+#include "seq.h"
 #include "smap.h"
+#include "timeval.h"
 #include "util.h"
 #include "vhu-backend.h"
 #include "vhu-conn.h"
@@ -36,6 +40,9 @@
 #include "virtio-spec.h"
 
 VLOG_DEFINE_THIS_MODULE(netdev_vhostuser);
+
+/* When a change is announced again: see announce_change(). */
+enum { ANNOUNCE_MIN_MS = 500, ANNOUNCE_MAX_MS = 4000 };
 
 struct ovs_mutex netdev_vhostuser_list_mutex = OVS_MUTEX_INITIALIZER;
 struct ovs_list netdev_vhostuser_list
@@ -64,6 +71,27 @@ port_kind(const struct netdev_vhostuser *netdev)
     return (class == &dpdkvhostuser_class ? VHU_PORT_SERVER
             : class == &dpdkvhostuserclient_class ? VHU_PORT_CLIENT
             : VHU_PORT_ANY);
+}
+
+/* Has the main thread write the state of the port to the database, now and,
+ * if 'delay' is not 0, after so many ms once more.
+ *
+ * Once is not enough, for two reasons.  netdev_change_seq_changed() wakes the
+ * main thread before it changes what that looks at: when called by another
+ * thread, the main thread may find nothing new, and go back to sleep for ever.
+ * And a change is not written if the database as far as the main thread has
+ * seen it says the same: when the switch restarts, the port is "up" from the
+ * previous run, then the initial "down" is on its way to the database, and our
+ * "up", which arrives within milliseconds, makes no difference to the former
+ * and is lost. */
+static void
+announce_change(struct netdev_vhostuser *netdev, unsigned int delay)
+    OVS_REQUIRES(netdev->mutex)
+{
+    netdev_change_seq_changed(&netdev->up);
+    seq_change(connectivity_seq_get());
+    netdev->announce_delay = delay;
+    netdev->next_announce = delay ? time_msec() + delay : LLONG_MAX;
 }
 
 /* The back-end and its state as the switch sees it.  All of this runs under
@@ -183,7 +211,7 @@ netdev_vhostuser_changed(void *netdev_)
     changed = update_rxqs(netdev, n_pairs);
     changed |= update_carrier(netdev);
     if (changed) {
-        netdev_change_seq_changed(&netdev->up);
+        announce_change(netdev, ANNOUNCE_MIN_MS);
     }
 }
 
@@ -231,7 +259,7 @@ update_reason(struct netdev_vhostuser *netdev)
     if (!nullable_string_is_equal(reason, netdev->reason)) {
         free(netdev->reason);
         netdev->reason = nullable_xstrdup(reason);
-        netdev_change_seq_changed(&netdev->up);
+        announce_change(netdev, ANNOUNCE_MIN_MS);
     }
 }
 
@@ -244,6 +272,10 @@ run_port(struct vhu_ctl_client *client)
     ovs_mutex_lock(&netdev->mutex);
     vhu_backend_run(netdev->backend);
     update_reason(netdev);
+    if (time_msec() >= netdev->next_announce) {
+        announce_change(netdev, (netdev->announce_delay < ANNOUNCE_MAX_MS
+                                 ? netdev->announce_delay * 2 : 0));
+    }
     ovs_mutex_unlock(&netdev->mutex);
 }
 
@@ -255,6 +287,7 @@ wait_port(struct vhu_ctl_client *client)
 
     ovs_mutex_lock(&netdev->mutex);
     vhu_backend_wait(netdev->backend);
+    poll_timer_wait_until(netdev->next_announce);
     ovs_mutex_unlock(&netdev->mutex);
 }
 
@@ -292,6 +325,7 @@ netdev_vhostuser_construct(struct netdev *netdev_)
     netdev_->n_rxq = 0;
     netdev_->n_txq = 0;
     netdev->requested_pairs = 1;
+    netdev->next_announce = LLONG_MAX;
     netdev->mtu = netdev->requested_mtu = ETH_PAYLOAD_MAX;
     netdev->flags = NETDEV_UP | NETDEV_PROMISC;
     atomic_init(&netdev->up_flag, true);

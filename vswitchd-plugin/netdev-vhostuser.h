@@ -177,6 +177,8 @@ struct netdev_vhostuser {
     char *reason;               /* Why the port is not up, null if it is. */
     bool carrier;
     long long int carrier_resets;
+    long long int next_announce; /* See announce_change() (ms). */
+    unsigned int announce_delay; /* Before 'next_announce' (ms). */
     bool rxqs_enabled[VHOST_USER_MAX_QUEUE_PAIRS];
 
     struct vhu_ctl_client ctl_client;
