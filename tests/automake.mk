@@ -147,12 +147,3 @@ clean-variants:
 CLEAN_LOCAL += clean-variants
 .PHONY: check-ovs check-includes check-style check-gcc check-clang \
 	check-sparse check-sanitizers check-tsan
-
-# What tests/bench/run measures besides ours and its competitors.
-check_PROGRAMS += tests/bench/limit
-tests_bench_limit_SOURCES = tests/bench/limit.c
-tests_bench_limit_SOURCES += utilities/vhost-loop.c utilities/vhost-loop.h
-tests_bench_limit_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/utilities
-tests_bench_limit_LDADD = lib/libvhu.a $(OVS_LIBOPENVSWITCH) $(OVS_LIBS)
-VHU_OBJECTS += $(tests_bench_limit_OBJECTS)
-EXTRA_DIST += tests/bench/plot.py tests/bench/run
