@@ -170,7 +170,9 @@ def fixture_frontends(switch):
 @pytest.fixture(name="neighbours")
 def fixture_neighbours(frontends):
     """Two more ports that exchange packets all the time, see flow.Flow."""
-    running = flow.Flow(frontends("left"), frontends("right"))
+    # The receiver has room for all that the sender can have under way.
+    running = flow.Flow(frontends("left", size=64),
+                        frontends("right", size=512))
     running.start()
     yield running
     running.stop()

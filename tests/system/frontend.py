@@ -123,6 +123,9 @@ class Frontend:
                                        else 0))
         os.ftruncate(self.memfd, self.memory)
         self.ram = mmap.mmap(self.memfd, self.memory)
+        # For the indexes: struct.pack_into() writes a zero first, and that
+        # the other side might see.
+        self.words = memoryview(self.ram).cast("H")
         if server:
             self.listen()
 
@@ -174,6 +177,7 @@ class Frontend:
             vring.close()
         self.vrings = []
         if self.memfd >= 0:
+            self.words.release()
             self.ram.close()
             os.close(self.memfd)
             self.memfd = -1
@@ -323,8 +327,12 @@ class Frontend:
     # Rings.
 
     def u16(self, offset):
-        """Reads a number from our memory."""
-        return struct.unpack_from("<H", self.ram, offset)[0]
+        """Reads an index from our memory."""
+        return self.words[offset // 2]
+
+    def put_u16(self, offset, value):
+        """Writes an index into our memory."""
+        self.words[offset // 2] = value & 0xffff
 
     def reset(self, vring):
         """Makes an empty ring."""
@@ -350,9 +358,9 @@ class Frontend:
         """Makes descriptor chains available."""
         for head in heads:
             slot = vring.next_avail % vring.size
-            struct.pack_into("<H", self.ram, vring.avail + 4 + 2 * slot, head)
+            self.put_u16(vring.avail + 4 + 2 * slot, head)
             vring.next_avail = (vring.next_avail + 1) & 0xffff
-        struct.pack_into("<H", self.ram, vring.avail + 2, vring.next_avail)
+        self.put_u16(vring.avail + 2, vring.next_avail)
         if kick:
             try:
                 os.eventfd_write(vring.kick, 1)

@@ -49,6 +49,19 @@ def recovers(switch, name, path, server=True):
         good.flush()
 
 
+def attacks(switch, count, ports=8):
+    """Yields 'count' connected front-ends for one attack each.
+
+    They take turns at several ports, since a port whose connections do not
+    last is slower and slower to take the next one."""
+    paths = [switch.add_port(f"victim{i}") for i in range(ports)]
+    for number in range(count):
+        with Frontend(paths[number % ports], sealable=False) as guest:
+            yield guest.connect()
+    for number, path in enumerate(paths):
+        recovers(switch, f"victim{number}", path)
+
+
 # Memory.
 
 @pytest.mark.parametrize("sealable", [False, True])
@@ -84,18 +97,13 @@ def test_memory_truncated(switch, frontends, sealable, size):
 def test_memory_truncated_often(switch, frontends):
     """The same again and again, at any time."""
     other = frontends("friend")
-    path = switch.add_port("victim")
-    for _ in range(10):
-        with Frontend(path, sealable=False) as victim:
-            victim.connect().start()
-            other.transmit(*[frame(2, 1)] * 16)
-            time.sleep(random.random() / 50)
-            os.ftruncate(victim.memfd, 0)
-            other.transmit(*[frame(2, 1)] * 16)
-            time.sleep(random.random() / 50)
-            victim.disconnect()
-            # Its own mapping must not be touched any more.
-    recovers(switch, "victim", path)
+    for victim in attacks(switch, 16):
+        victim.start()
+        other.transmit(*[frame(2, 1)] * 16)
+        time.sleep(random.random() / 50)
+        os.ftruncate(victim.memfd, 0)
+        other.transmit(*[frame(2, 1)] * 16)
+        time.sleep(random.random() / 50)
 
 
 def test_memory_hole(frontends):
@@ -263,7 +271,6 @@ def test_half_messages(switch, frontends):
 
 def test_cut_anywhere(switch):
     """HZ-14: the connection ends after any byte of a bring-up."""
-    path = switch.add_port("victim")
     record = []
 
     class Recorder:
@@ -282,26 +289,25 @@ def test_cut_anywhere(switch):
 
         def sendmsg(self, buffers, *rest):
             """As socket.sendmsg(), which send_fds() uses."""
-            record.append((b"".join(buffers), rest))
+            record.append((b"".join(buffers), list(rest)))
             return self.sock.sendmsg(buffers, *rest)
 
-    with Frontend(path) as guest:
-        guest.connect()
-        guest.sock = Recorder(guest.sock)
-        guest.start()
-        total = sum(len(data) for data, _ in record)
-        for cut in random.sample(range(total), 100):
-            guest.connect()
-            for data, rest in record:
-                data = data[:cut]
-                if not data:
-                    break
-                try:
-                    guest.sock.sendmsg([data], *rest)
-                except OSError:
-                    break
-                cut -= len(data)
-    recovers(switch, "victim", path)
+    for number, guest in enumerate(attacks(switch, 60)):
+        if number == 0:
+            guest.sock = Recorder(guest.sock)
+            guest.start()
+            cuts = random.sample(range(sum(len(d) for d, _ in record)), 60)
+            continue
+        cut = cuts[number]
+        for data, rest in record:
+            data = data[:cut]
+            cut -= len(data)
+            if not data:
+                break
+            try:
+                guest.sock.sendmsg([data])
+            except OSError:
+                break
 
 
 def test_many_connections(switch, frontends):
@@ -329,84 +335,82 @@ def test_many_connections(switch, frontends):
 
 def test_many_fds(switch, frontends):
     """HZ-03: messages full of descriptors."""
-    before = switch.resources()
-    path = switch.add_port("victim")
-    with Frontend(path) as guest:
-        for _ in range(20):
-            guest.connect()
-            fds = [os.dup(guest.memfd) for _ in range(250)]
-            try:
-                guest.send(vhu.SET_VRING_CALL, struct.pack("<Q", 0), fds)
-                guest.send(vhu.SET_OWNER, b"", fds)
-                guest.send(99, b"", fds)
-            except OSError:
-                pass
-            for fd in fds:
-                os.close(fd)
-        guest.disconnect()
-    switch.del_port("victim")
-    wait_for(lambda: switch.resources().get("/memfd:guest (deleted)", 0)
-             == before.get("/memfd:guest (deleted)", 0), what="fds closed")
-    assert "friend" not in switch.rxqs()
+    before = switch.resources().get("socket", 0)
+    paths = []
+    for guest in attacks(switch, 16):
+        paths.append(guest.path)
+        held = socket.socketpair()
+        fds = [os.dup(held[0].fileno()) for _ in range(250)]
+        try:
+            guest.send(vhu.SET_VRING_CALL, struct.pack("<Q", 0), fds)
+            guest.send(vhu.SET_OWNER, b"", fds)
+            guest.send(99, b"", fds)
+        except OSError:
+            pass
+        for fd in fds:
+            os.close(fd)
+        held[0].close()
+        # Nobody else has the other end any more.
+        held[1].settimeout(10)
+        assert held[1].recv(1) == b""
+        held[1].close()
+    for number in range(8):
+        switch.del_port(f"victim{number}")
+    wait_for(lambda: switch.resources().get("socket", 0) <= before,
+             what="sockets closed")
     exchange(frontends("one"), frontends("two"))
 
 
-def test_not_negotiated(switch, frontends):
+def test_not_negotiated(switch):
     """H-07: requests whose feature was never negotiated."""
-    path = switch.add_port("victim")
     inflight = struct.pack("<QQHHI", 0, 0, 256, 32768, 0)
-    with Frontend(path) as guest:
-        for request, payload in (
-                (vhu.GET_INFLIGHT_FD, inflight),
-                (vhu.SEND_RARP, bytes(8)),
-                (vhu.GET_QUEUE_NUM, b""),
-                (vhu.GET_STATUS, b""),
-                (vhu.NET_SET_MTU, struct.pack("<Q", 1500)),
-                (vhu.ADD_MEM_REG, bytes(40)),
-                (vhu.SET_LOG_BASE, bytes(16)),
-                (22, bytes(32)), (24, bytes(268)), (28, b""), (44, b"")):
-            guest.connect()
-            guest.send(request, payload)
-            assert guest.closed(), request
-    recovers(switch, "victim", path)
+    requests = [
+        (vhu.GET_INFLIGHT_FD, inflight), (vhu.SEND_RARP, bytes(8)),
+        (vhu.GET_QUEUE_NUM, b""), (vhu.GET_STATUS, b""),
+        (vhu.NET_SET_MTU, struct.pack("<Q", 1500)),
+        (vhu.ADD_MEM_REG, bytes(40)), (vhu.SET_LOG_BASE, bytes(16)),
+        (22, bytes(32)), (24, bytes(268)), (28, b""), (44, b"")]
+    for guest, request in zip(attacks(switch, 99), requests):
+        guest.send(*request)
+        assert guest.closed(), request
 
 
-def test_malformed(switch, frontends):
+def test_malformed(switch):
     """HZ-28: wrong versions, flags and sizes."""
-    path = switch.add_port("victim")
-    with Frontend(path) as guest:
-        for data in (Frontend.message(1, b"", 0), Frontend.message(1, b"", 5),
-                     Frontend.message(1, b"", 2), Frontend.message(1, b"x"),
-                     Frontend.message(0), Frontend.message(2, bytes(7)),
-                     Frontend.message(2, bytes(9)),
-                     Frontend.message(9, bytes(39)),
-                     struct.pack("<III", 2, 1, 0xffffffff),
-                     struct.pack("<III", 0xffffffff, 1, 8)):
-            guest.connect()
-            guest.sock.sendall(data)
-            assert guest.closed(timeout=15), data
-    recovers(switch, "victim", path)
+    messages = [
+        Frontend.message(1, b"", 0), Frontend.message(1, b"", 5),
+        Frontend.message(1, b"", 2), Frontend.message(1, b"x"),
+        Frontend.message(0), Frontend.message(2, bytes(7)),
+        Frontend.message(2, bytes(9)), Frontend.message(9, bytes(39)),
+        struct.pack("<III", 2, 1, 0xffffffff),
+        struct.pack("<III", 0xffffffff, 1, 8)]
+    for guest, data in zip(attacks(switch, 99), messages):
+        guest.sock.sendall(data)
+        assert guest.closed(timeout=15), data
 
 
 def test_random_messages(switch):
-    """Noise."""
-    path = switch.add_port("victim")
+    """Noise, before and after the features are negotiated."""
     generator = random.Random(1)
-    with Frontend(path) as guest:
-        for _ in range(150):
-            guest.connect()
-            try:
-                for _ in range(20):
-                    size = generator.choice([0, 8, 8, 16, 24, 40, 72])
-                    small = struct.pack("<QQ", generator.randrange(4),
-                                        generator.randrange(1 << 16))
-                    guest.send(generator.randrange(45),
-                               (small + generator.randbytes(72))[:size],
-                               [guest.memfd] * generator.choice([0, 0, 1]),
-                               generator.choice([1, 1, 1, 9]))
-            except OSError:
-                pass
-    recovers(switch, "victim", path)
+    for number, guest in enumerate(attacks(switch, 48)):
+        try:
+            if number % 2:
+                guest.negotiate()
+            for _ in range(100):
+                size = generator.choice([0, 8, 8, 16, 24, 40, 72])
+                small = struct.pack("<QQ", generator.randrange(4),
+                                    generator.randrange(1 << 16))
+                guest.send(generator.randrange(45),
+                           (small + generator.randbytes(72))[:size],
+                           [guest.memfd] * generator.choice([0, 0, 1]),
+                           vhu.VERSION | vhu.NEED_REPLY)
+                guest.sock.settimeout(0.01)
+                try:
+                    guest.sock.recv(65536)
+                except TimeoutError:
+                    pass
+        except (OSError, FrontendError):
+            pass
 
 
 @pytest.mark.parametrize("request_number, payload", [
@@ -472,8 +476,7 @@ def bad_rings():
 
     def index_jump(guest):
         vring = guest.vrings[1]
-        struct.pack_into("<H", guest.ram, vring.avail + 2,
-                         (vring.next_avail + 1000) & 0xffff)
+        guest.put_u16(vring.avail + 2, vring.next_avail + 1000)
 
     def indirect(guest, table_flags, size=16, length=64):
         vring = guest.vrings[1]
@@ -544,8 +547,7 @@ def test_ring_changes_while_used(switch, frontends):
             victim.ram[vring.desc:vring.buffers] = bytes(
                 vring.buffers - vring.desc)
         else:
-            struct.pack_into("<H", victim.ram, vring.avail + 2,
-                             generator.randrange(1 << 16))
+            victim.put_u16(vring.avail + 2, generator.randrange(1 << 16))
         other.transmit(frame(2, 1))
         if generator.randrange(100) == 0:
             victim.connect().start()
@@ -554,30 +556,28 @@ def test_ring_changes_while_used(switch, frontends):
     exchange(victim, other)
 
 
-def test_ring_areas_bad(frontends):
+def test_ring_areas_bad(switch):
     """Ring addresses that are outside memory or not aligned."""
-    guest = frontends("victim", start=False)
-    for field in (2, 3, 4):
-        for value in (0, vhu.USER_BASE - 4096, 1 << 63, (1 << 64) - 16,
-                      vhu.USER_BASE + guest.memory - 8,
-                      vhu.USER_BASE + 1):
-            guest.connect().negotiate()
-            guest.set_memory()
-            vring = guest.vrings[0]
-            address = [0, 0, vhu.USER_BASE + vring.desc,
-                       vhu.USER_BASE + vring.used,
-                       vhu.USER_BASE + vring.avail, 0]
-            address[field] = value
-            guest.must_set(vhu.SET_VRING_NUM, struct.pack("<II", 0, 64))
-            try:
-                guest.set(vhu.SET_VRING_BASE, bytes(8))
-                guest.set(vhu.SET_VRING_ADDR,
-                          struct.pack("<IIQQQQ", *address))
-                guest.set(vhu.SET_VRING_KICK, struct.pack("<Q", 0),
-                          [vring.kick])
-                guest.enable(0)
-            except (FrontendError, ConnectionError):
-                pass
+    cases = [(field, value) for field in (2, 3, 4) for value in (
+        0, vhu.USER_BASE - 4096, 1 << 63, (1 << 64) - 16, "end",
+        vhu.USER_BASE + 1)]
+    for guest, (field, value) in zip(attacks(switch, 99), cases):
+        guest.negotiate()
+        guest.set_memory()
+        vring = guest.vrings[0]
+        address = [0, 0, vhu.USER_BASE + vring.desc,
+                   vhu.USER_BASE + vring.used,
+                   vhu.USER_BASE + vring.avail, 0]
+        address[field] = (vhu.USER_BASE + guest.memory - 8 if value == "end"
+                          else value)
+        guest.must_set(vhu.SET_VRING_NUM, struct.pack("<II", 0, 64))
+        try:
+            guest.set(vhu.SET_VRING_BASE, bytes(8))
+            guest.set(vhu.SET_VRING_ADDR, struct.pack("<IIQQQQ", *address))
+            guest.set(vhu.SET_VRING_KICK, struct.pack("<Q", 0), [vring.kick])
+            guest.enable(0)
+        except (FrontendError, ConnectionError):
+            pass
 
 
 @pytest.mark.parametrize("size", [0, 3, 100, 65536, 0xffffffff])
