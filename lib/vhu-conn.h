@@ -88,7 +88,8 @@ struct vhu_conn_config {
     /* Server mode only.  The socket appears at 'path' with these set: it is
      * made under a temporary name in the same directory and renamed.  An
      * existing file at 'path' is replaced only if it is a socket at which
-     * nobody listens; anything else is an error that is retried. */
+     * nobody listens and that belongs to our user or to 'uid'; anything else
+     * is an error that is retried. */
     mode_t socket_mode;         /* Permission bits, or 0 for the default given
                                  * by the umask. */
     uid_t uid;                  /* (uid_t) -1 to leave it. */

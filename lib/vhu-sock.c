@@ -89,7 +89,7 @@ static char *vhu_sock_explain_permission(const char *what, const char *path);
 static void vhu_sock_put_id(struct ds *, const char *file, uintmax_t id);
 
 static int vhu_bind_open_dir(struct vhu_bind *, char **reasonp);
-static int vhu_bind_check_old(struct vhu_bind *, char **reasonp);
+static int vhu_bind_check_old(struct vhu_bind *, uid_t, char **reasonp);
 static int vhu_bind_make(struct vhu_bind *, int fd, char **reasonp);
 static int vhu_bind_set_owner(struct vhu_bind *, struct vhu_listener *,
                               mode_t, uid_t, gid_t, char **reasonp);
@@ -172,7 +172,7 @@ vhu_listener_open__(struct vhu_listener *listener, struct vhu_bind *b,
 
     error = vhu_bind_open_dir(b, reasonp);
     if (!error) {
-        error = vhu_bind_check_old(b, reasonp);
+        error = vhu_bind_check_old(b, uid, reasonp);
     }
     if (!error) {
         error = vhu_bind_make(b, listener->fd, reasonp);
@@ -416,13 +416,15 @@ vhu_bind_open_dir(struct vhu_bind *b, char **reasonp)
     return error;
 }
 
-/* Checks that there is nothing at the path, or a socket that nobody has open.
+/* Checks that there is nothing at the path, or a socket that nobody has open
+ * and that an earlier process of ours left: it belongs to our user, or to
+ * 'uid', the one that we give our sockets to.
  *
  * Connecting a datagram socket tells which: the kernel refuses the connection
  * (ECONNREFUSED) if no socket is bound to the file, and complains about its
  * type (EPROTOTYPE) if a stream socket is, without its owner noticing. */
 static int
-vhu_bind_check_old(struct vhu_bind *b, char **reasonp)
+vhu_bind_check_old(struct vhu_bind *b, uid_t uid, char **reasonp)
 {
     struct sockaddr_un un;
     socklen_t un_len;
@@ -463,6 +465,12 @@ vhu_bind_check_old(struct vhu_bind *b, char **reasonp)
     }
 
     if (error == ECONNREFUSED) {
+        if (st.st_uid != geteuid() && st.st_uid != uid) {
+            *reasonp = xasprintf("cannot listen at %s: the stale socket there "
+                                 "belongs to user %u, not to us",
+                                 b->path, (unsigned int) st.st_uid);
+            return EPERM;
+        }
         b->has_stale = true;
         return 0;
     } else if (!error || error == EPROTOTYPE) {

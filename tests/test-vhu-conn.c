@@ -421,8 +421,19 @@ test_server_path(void)
     assert(accept(fd, NULL, NULL) < 0 && errno == EAGAIN);
     assert(!stat(SOCK, &st) && S_ISSOCK(st.st_mode));
 
-    /* The same one, stale. */
+    /* The same one, stale, but of another user. */
     close(fd);
+    if (!geteuid()) {
+        assert(!chown(SOCK, 4711, -1));
+        try_server(SOCK);
+        assert(!stat(SOCK, &st) && st.st_uid == 4711);
+        assert(!chown(SOCK, 0, -1));
+    } else {
+        printf("cannot listen at %s: the stale socket there belongs to user "
+               "4711, not to us\n", SOCK);
+    }
+
+    /* Now ours. */
     conn = make_server(SOCK);
     vhu_conn_run(conn);
     print_reason(conn);
