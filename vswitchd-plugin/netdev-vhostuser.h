@@ -48,6 +48,7 @@
 #include "vhost-user-spec.h"
 #include "vhu-ctl.h"
 #include "vhu-options.h"
+#include "vhu-packet.h"
 
 struct netdev_vhostuser_policer;
 struct netdev_vhostuser_qos;
@@ -125,11 +126,7 @@ struct vhu_txq_map {
     uint8_t vrings[VHOST_USER_MAX_QUEUE_PAIRS]; /* Vring indices. */
 };
 
-/* Longest packet that a port carries, in either direction: what fits into a
- * dp_packet, whose buffer has a size of 16 bits, behind the headroom that the
- * datapath wants.  It limits the MTU that can be set. */
-#define VHU_PACKET_HEADROOM 128
-#define VHU_MAX_PACKET_LEN (UINT16_MAX - VHU_PACKET_HEADROOM)
+/* The longest packet that a dp_packet holds limits the MTU that can be set. */
 #define VHU_MTU_OVERHEAD (ETH_HEADER_LEN + VLAN_HEADER_LEN)
 #define VHU_MAX_MTU (VHU_MAX_PACKET_LEN - VHU_MTU_OVERHEAD)
 
