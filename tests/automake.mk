@@ -18,7 +18,7 @@ tests_vhutest_SOURCES = tests/vhutest.c tests/vhutest.h
 
 # One line a test.  (Uncomment yours when its file is there.)
 tests_vhutest_SOURCES += tests/test-netdev-vhostuser-io.c
-#tests_vhutest_SOURCES += tests/test-vhu-backend.c
+tests_vhutest_SOURCES += tests/test-vhu-backend.c
 tests_vhutest_SOURCES += tests/test-vhu-conn.c
 tests_vhutest_SOURCES += tests/test-vhu-mem.c
 tests_vhutest_SOURCES += tests/test-vhu-msg.c
@@ -43,6 +43,7 @@ TESTSUITE_AT = \
 	tests/msg.at \
 	tests/stream.at \
 	tests/conn.at \
+	tests/backend.at \
 	tests/mem.at \
 	tests/virtq.at \
 	tests/packet.at \
@@ -147,3 +148,12 @@ clean-variants:
 CLEAN_LOCAL += clean-variants
 .PHONY: check-ovs check-includes check-style check-gcc check-clang \
 	check-sparse check-sanitizers check-tsan
+
+# What tests/bench/run measures besides ours and its competitors.
+check_PROGRAMS += tests/bench/limit
+tests_bench_limit_SOURCES = tests/bench/limit.c
+tests_bench_limit_SOURCES += utilities/vhost-loop.c utilities/vhost-loop.h
+tests_bench_limit_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/utilities
+tests_bench_limit_LDADD = lib/libvhu.a $(OVS_LIBOPENVSWITCH) $(OVS_LIBS)
+VHU_OBJECTS += $(tests_bench_limit_OBJECTS)
+EXTRA_DIST += tests/bench/plot.py tests/bench/run
