@@ -1867,9 +1867,9 @@ test_kick_flood(struct fe *fe)
         }
         fe_turn(fe);
         while (time_msec() < end) {
-            guest_kick(fe, 1);
             vhu_backend_run(fe->backend);
             vhu_backend_wait(fe->backend);
+            guest_kick(fe, 1);
             poll_timer_wait_until(end);
             poll_block();
             n++;
@@ -1917,7 +1917,7 @@ test_not_shared(struct fe *fe)
     }
 }
 
-/* A call descriptor that blocks does not keep anybody. */
+/* A front-end that goes and comes back, and a guest that does not notice. */
 static void
 test_reconnect(struct fe *fe)
 {
