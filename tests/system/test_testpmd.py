@@ -178,9 +178,11 @@ def test_switch_restart(switch, testpmds):
     sender, receiver = pair(switch, testpmds)
     send_all(switch, sender, receiver, count=500)
     switch.stop_daemon()
+    # It notices what happens when it looks at its link.
+    for machine in (sender, receiver):
+        wait_for(lambda m=machine: not m.link(), 10, "no link")
     switch.start_daemon()
     for machine in (sender, receiver):
-        # It negotiates again when it looks at its link.
         wait_for(lambda m=machine: m.link() and switch.link(m.name), 20,
                  f"link of {machine.name}", interval=0.3)
     send_all(switch, sender, receiver, count=500)

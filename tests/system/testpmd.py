@@ -74,7 +74,8 @@ class Testpmd:
              f"--file-prefix={prefix}", f"--lcores={lcores}",
              f"--vdev={self.device}", "--", "-i", "--total-num-mbufs=8192",
              f"--nb-cores={self.cores}", f"--rxq={self.queues}",
-             f"--txq={self.queues}", "--disable-link-check", *options],
+             f"--txq={self.queues}", "--disable-link-check",
+             "--no-lsc-interrupt", *options],
             stdin=theirs, stdout=theirs, stderr=theirs,
             start_new_session=True)
         os.close(theirs)
@@ -98,8 +99,12 @@ class Testpmd:
         text = ""
         while not (text.endswith("testpmd> ")
                    and echo in text[:-len("testpmd> ")]):
-            left = max(0, deadline - time.monotonic())
-            data = self.read(left)
+            data = self.read(1)
+            if data is None and time.monotonic() < deadline:
+                # Another message may have torn the prompt.
+                if echo:
+                    os.write(self.terminal, b"\n")
+                continue
             if data is None:
                 raise TestpmdError(f"{self.name}: no prompt: "
                                    + self.text[-2000:] + text)
