@@ -541,6 +541,7 @@ vhu_vring_publish(struct vhu_dev *dev, struct vhu_vring *vring, bool publish)
     ovs_spin_unlock(&vring->lock);
 
     vring->published = publish;
+    vring->n_kick_reads = 0;
     vring->next_kick = 0;
     dev->changed = true;
 }

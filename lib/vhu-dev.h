@@ -152,8 +152,8 @@ struct vhu_vring {
 
     /* Control thread only: kicks. */
     uint64_t kicks;             /* Kicks read from 'kick_fd'. */
-    unsigned int n_kick_reads;  /* Since the virtqueue was started; at 2 we
-                                 * know enough. */
+    unsigned int n_kick_reads;  /* Since the virtqueue was started, enabled or
+                                 * disabled; at 2 we know enough. */
     long long int next_kick;    /* Do not look at 'kick_fd' before (ms). */
     bool kicked;                /* Kicked while only the base was missing. */
     struct virtq_pos first;     /* Where it was started. */
