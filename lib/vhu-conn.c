@@ -161,6 +161,20 @@ vhu_conn_destroy(struct vhu_conn *conn)
 }
 
 void
+vhu_conn_set_owner(struct vhu_conn *conn, mode_t socket_mode, uid_t uid,
+                   gid_t gid)
+{
+    conn->config.socket_mode = socket_mode;
+    conn->config.uid = uid;
+    conn->config.gid = gid;
+
+    /* vhu_conn_run() listens again. */
+    vhu_listener_close(conn->listener);
+    conn->listener = NULL;
+    conn->next_try = 0;
+}
+
+void
 vhu_conn_run(struct vhu_conn *conn)
 {
     switch (conn->kind) {

@@ -18,6 +18,7 @@ vswitchd_plugin_libvhuplugin_a_SOURCES =
 
 # One line a module.  (Uncomment yours when its file is there.)
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser.c vswitchd-plugin/netdev-vhostuser.h
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-ctl.c
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-io.c
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-qos.c
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-stats.c

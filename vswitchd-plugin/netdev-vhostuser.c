@@ -19,18 +19,15 @@
 #include "netdev-vhostuser.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "connectivity.h"
 #include "dirs.h"
 #include "hash.h"
-#include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
 #include "ovs-compat.h"
-#include "seq.h"
 #include "smap.h"
-#include "timeval.h"
 #include "util.h"
 #include "vhu-backend.h"
 #include "vhu-conn.h"
@@ -40,9 +37,6 @@
 #include "virtio-spec.h"
 
 VLOG_DEFINE_THIS_MODULE(netdev_vhostuser);
-
-/* When a change is announced again: see announce_change(). */
-enum { ANNOUNCE_MIN_MS = 500, ANNOUNCE_MAX_MS = 4000 };
 
 struct ovs_mutex netdev_vhostuser_list_mutex = OVS_MUTEX_INITIALIZER;
 struct ovs_list netdev_vhostuser_list
@@ -71,224 +65,6 @@ port_kind(const struct netdev_vhostuser *netdev)
     return (class == &dpdkvhostuser_class ? VHU_PORT_SERVER
             : class == &dpdkvhostuserclient_class ? VHU_PORT_CLIENT
             : VHU_PORT_ANY);
-}
-
-/* Has the main thread write the state of the port to the database, now and,
- * if 'delay' is not 0, after so many ms once more.
- *
- * Once is not enough, for two reasons.  netdev_change_seq_changed() wakes the
- * main thread before it changes what that looks at: when called by another
- * thread, the main thread may find nothing new, and go back to sleep for ever.
- * And a change is not written if the database as far as the main thread has
- * seen it says the same: when the switch restarts, the port is "up" from the
- * previous run, then the initial "down" is on its way to the database, and our
- * "up", which arrives within milliseconds, makes no difference to the former
- * and is lost. */
-static void
-announce_change(struct netdev_vhostuser *netdev, unsigned int delay)
-    OVS_REQUIRES(netdev->mutex)
-{
-    netdev_change_seq_changed(&netdev->up);
-    seq_change(connectivity_seq_get());
-    netdev->announce_delay = delay;
-    netdev->next_announce = delay ? time_msec() + delay : LLONG_MAX;
-}
-
-/* The back-end and its state as the switch sees it.  All of this runs under
- * the mutex of the port, mostly in the control thread. */
-
-/* Makes room for the statistics of the first 'n_pairs' queue pairs, before a
- * PMD thread hears of them. */
-static void
-alloc_stats(struct netdev_vhostuser *netdev, unsigned int n_pairs)
-    OVS_REQUIRES(netdev->mutex)
-{
-    for (unsigned int i = 0; i < 2 * n_pairs; i++) {
-        if (!netdev->stats[i]) {
-            netdev->stats[i] = xzalloc_cacheline(sizeof *netdev->stats[i]);
-        }
-    }
-}
-
-/* Publishes which receiveqs the switch sends to. */
-static void
-update_txq_map(struct netdev_vhostuser *netdev, unsigned int n_pairs)
-    OVS_REQUIRES(netdev->mutex)
-{
-    struct vhu_txq_map *old = ovsrcu_get_protected(struct vhu_txq_map *,
-                                                   &netdev->txq_map);
-    struct vhu_txq_map *new = xzalloc(sizeof *new);
-
-    for (unsigned int i = 0; i < n_pairs; i++) {
-        unsigned int vring = vhu_receiveq_vring(i);
-
-        if (netdev->dev->vrings[vring]->published) {
-            new->vrings[new->n++] = vring;
-        }
-    }
-    if (old && !memcmp(old, new, sizeof *old)) {
-        free(new);
-        return;
-    }
-    ovsrcu_set(&netdev->txq_map, new);
-    if (old) {
-        ovsrcu_postpone(free, old);
-    }
-}
-
-/* Takes note of which rxqs are enabled.  Returns true if that has changed. */
-static bool
-update_rxqs(struct netdev_vhostuser *netdev, unsigned int n_pairs)
-    OVS_REQUIRES(netdev->mutex)
-{
-    bool changed = false;
-
-    for (unsigned int i = 0; i < VHOST_USER_MAX_QUEUE_PAIRS; i++) {
-        unsigned int vring = vhu_transmitq_vring(i);
-        bool enabled = (i < n_pairs
-                        && netdev->dev->vrings[vring]->published);
-
-        changed |= enabled != netdev->rxqs_enabled[i];
-        netdev->rxqs_enabled[i] = enabled;
-    }
-    return changed;
-}
-
-/* Has the switch give the port as many queues as the guest has started.  As
- * long as a guest is there that has none, because it reboots, the number
- * stays. */
-static void
-update_n_queues(struct netdev_vhostuser *netdev, unsigned int n_pairs)
-    OVS_REQUIRES(netdev->mutex)
-{
-    struct vhu_conn *conn = vhu_backend_get_conn(netdev->backend);
-
-    if (!n_pairs && conn && vhu_conn_is_connected(conn)) {
-        return;
-    }
-    n_pairs = MAX(n_pairs, 1);
-    if (n_pairs != netdev->requested_pairs) {
-        netdev->requested_pairs = n_pairs;
-        netdev_request_reconfigure(&netdev->up);
-    }
-}
-
-/* Returns true if the carrier has changed. */
-static bool
-update_carrier(struct netdev_vhostuser *netdev)
-    OVS_REQUIRES(netdev->mutex)
-{
-    bool carrier = vhu_backend_is_up(netdev->backend);
-
-    if (carrier == netdev->carrier) {
-        return false;
-    }
-    netdev->carrier = carrier;
-    netdev->carrier_resets++;
-    if (carrier) {
-        VLOG_INFO("%s: link up, features 0x%"PRIx64,
-                  netdev_get_name(&netdev->up), netdev->dev->features);
-    } else {
-        const char *reason = netdev_vhostuser_reason(netdev);
-
-        VLOG_INFO("%s: link down: %s", netdev_get_name(&netdev->up),
-                  reason ? reason : "unknown");
-    }
-    return true;
-}
-
-static void
-netdev_vhostuser_changed(void *netdev_)
-    OVS_NO_THREAD_SAFETY_ANALYSIS
-{
-    struct netdev_vhostuser *netdev = netdev_;
-    unsigned int n_pairs = vhu_dev_n_started_pairs(netdev->dev);
-    bool changed;
-
-    alloc_stats(netdev, n_pairs);
-    update_txq_map(netdev, n_pairs);
-    update_n_queues(netdev, n_pairs);
-    changed = update_rxqs(netdev, n_pairs);
-    changed |= update_carrier(netdev);
-    if (changed) {
-        announce_change(netdev, ANNOUNCE_MIN_MS);
-    }
-}
-
-/* NET_SET_MTU says what the guest thinks.  As for DPDK's ports, it changes
- * nothing in the switch. */
-static int
-netdev_vhostuser_set_guest_mtu(uint16_t mtu, void *netdev OVS_UNUSED)
-{
-    return mtu >= VIRTIO_NET_MIN_MTU && mtu <= VHU_MAX_MTU ? 0 : EINVAL;
-}
-
-static void
-netdev_vhostuser_send_rarp(const uint8_t mac[6], void *netdev_)
-{
-    struct netdev_vhostuser *netdev = netdev_;
-    uint64_t rarp_mac = 0;
-
-    memcpy(&rarp_mac, mac, 6);
-    atomic_store_relaxed(&netdev->rarp_mac, rarp_mac);
-    atomic_store_explicit(&netdev->rarp_pending, true, memory_order_release);
-}
-
-static const struct vhu_dev_ops dev_ops = {
-    .changed = netdev_vhostuser_changed,
-    .set_mtu = netdev_vhostuser_set_guest_mtu,
-    .send_rarp = netdev_vhostuser_send_rarp,
-};
-
-const char *
-netdev_vhostuser_reason(const struct netdev_vhostuser *netdev)
-{
-    if (!netdev->options.path) {
-        return "options:vhost-server-path is not set";
-    }
-    return vhu_backend_get_reason(netdev->backend);
-}
-
-/* The reason is in the database, so tell the main thread when it changes. */
-static void
-update_reason(struct netdev_vhostuser *netdev)
-    OVS_REQUIRES(netdev->mutex)
-{
-    const char *reason = netdev_vhostuser_reason(netdev);
-
-    if (!nullable_string_is_equal(reason, netdev->reason)) {
-        free(netdev->reason);
-        netdev->reason = nullable_xstrdup(reason);
-        announce_change(netdev, ANNOUNCE_MIN_MS);
-    }
-}
-
-static void
-run_port(struct vhu_ctl_client *client)
-{
-    struct netdev_vhostuser *netdev
-        = CONTAINER_OF(client, struct netdev_vhostuser, ctl_client);
-
-    ovs_mutex_lock(&netdev->mutex);
-    vhu_backend_run(netdev->backend);
-    update_reason(netdev);
-    if (time_msec() >= netdev->next_announce) {
-        announce_change(netdev, (netdev->announce_delay < ANNOUNCE_MAX_MS
-                                 ? netdev->announce_delay * 2 : 0));
-    }
-    ovs_mutex_unlock(&netdev->mutex);
-}
-
-static void
-wait_port(struct vhu_ctl_client *client)
-{
-    struct netdev_vhostuser *netdev
-        = CONTAINER_OF(client, struct netdev_vhostuser, ctl_client);
-
-    ovs_mutex_lock(&netdev->mutex);
-    vhu_backend_wait(netdev->backend);
-    poll_timer_wait_until(netdev->next_announce);
-    ovs_mutex_unlock(&netdev->mutex);
 }
 
 /* Life of a port. */
@@ -335,18 +111,17 @@ netdev_vhostuser_construct(struct netdev *netdev_)
     atomic_init(&netdev->rarp_mac, 0);
     ovsrcu_init(&netdev->policer, NULL);
     ovsrcu_init(&netdev->qos, NULL);
-    ovsrcu_init(&netdev->txq_map, NULL);
+    ovsrcu_init(&netdev->txq_map, xzalloc(sizeof(struct vhu_txq_map)));
     smap_init(&netdev->last_args);
     netdev->backend = vhu_backend_create(name, NULL,
                                          VHOST_USER_MAX_QUEUE_PAIRS,
-                                         &dev_ops, netdev);
+                                         &netdev_vhostuser_dev_ops, netdev);
     netdev->dev = vhu_backend_get_dev(netdev->backend);
-    alloc_stats(netdev, 1);
-    update_txq_map(netdev, 0);
+    netdev_vhostuser_alloc_stats(netdev, 1);
     ovs_mutex_unlock(&netdev->mutex);
 
-    netdev->ctl_client.run = run_port;
-    netdev->ctl_client.wait = wait_port;
+    netdev->ctl_client.run = netdev_vhostuser_run;
+    netdev->ctl_client.wait = netdev_vhostuser_wait;
     vhu_ctl_add(&netdev->ctl_client);
 
     ovs_mutex_lock(&netdev_vhostuser_list_mutex);
@@ -384,6 +159,30 @@ netdev_vhostuser_destruct(struct netdev *netdev_)
 
 /* Configuration. */
 
+/* Returns a connection for the options of 'netdev', or null if they name no
+ * socket. */
+static struct vhu_conn *
+connect_port(const struct netdev_vhostuser *netdev)
+    OVS_REQUIRES(netdev->mutex)
+{
+    const struct vhu_options *options = &netdev->options;
+    const char *name = netdev_get_name(&netdev->up);
+    struct vhu_conn_config config = {
+        .mode = options->mode,
+        .path = options->path,
+        .socket_mode = options->socket_mode,
+        .uid = options->uid,
+        .gid = options->gid,
+    };
+
+    if (!options->path) {
+        return NULL;
+    }
+    VLOG_INFO("%s: back-end, %s of socket %s", name,
+              netdev_vhostuser_mode(netdev), options->path);
+    return vhu_conn_create(name, &config);
+}
+
 /* Makes 'new' the options of 'netdev' and takes them over. */
 static void
 apply_options(struct netdev_vhostuser *netdev, struct vhu_options *new)
@@ -392,7 +191,7 @@ apply_options(struct netdev_vhostuser *netdev, struct vhu_options *new)
     const char *name = netdev_get_name(&netdev->up);
     bool same_socket = (netdev->configured
                         && vhu_options_same_socket(&netdev->options, new));
-    struct vhu_conn *conn = NULL;
+    bool same_owner = vhu_options_same_owner(&netdev->options, new);
 
     if (new->tx_retries_max != (netdev->configured
                                 ? netdev->options.tx_retries_max
@@ -403,26 +202,14 @@ apply_options(struct netdev_vhostuser *netdev, struct vhu_options *new)
     netdev->options = *new;
     netdev->configured = true;
     atomic_store_relaxed(&netdev->tx_retries_max, new->tx_retries_max);
-    if (same_socket) {
-        return;
+    if (!same_socket) {
+        vhu_backend_set_conn(netdev->backend, connect_port(netdev));
+        vhu_ctl_kick();
+    } else if (!same_owner && new->mode == VHU_CONN_SERVER) {
+        vhu_conn_set_owner(vhu_backend_get_conn(netdev->backend),
+                           new->socket_mode, new->uid, new->gid);
+        vhu_ctl_kick();
     }
-
-    if (new->path) {
-        struct vhu_conn_config config = {
-            .mode = new->mode,
-            .path = new->path,
-            .socket_mode = new->socket_mode,
-            .uid = new->uid,
-            .gid = new->gid,
-        };
-
-        conn = vhu_conn_create(name, &config);
-        VLOG_INFO("%s: back-end, %s of socket %s", name,
-                  new->mode == VHU_CONN_CLIENT ? "client" : "server",
-                  new->path);
-    }
-    vhu_backend_set_conn(netdev->backend, conn);
-    vhu_ctl_kick();
 }
 
 /* A port that has options, and perhaps a guest, keeps them when it is given
@@ -533,7 +320,7 @@ netdev_vhostuser_reconfigure(struct netdev *netdev_)
     ovs_mutex_lock(&netdev->mutex);
     if (netdev_->n_rxq != netdev->requested_pairs
         || netdev->mtu != netdev->requested_mtu) {
-        alloc_stats(netdev, netdev->requested_pairs);
+        netdev_vhostuser_alloc_stats(netdev, netdev->requested_pairs);
         netdev_->n_rxq = netdev->requested_pairs;
         netdev_->n_txq = netdev->requested_pairs;
         netdev->mtu = netdev->requested_mtu;

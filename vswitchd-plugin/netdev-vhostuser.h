@@ -54,6 +54,7 @@ struct netdev_vhostuser_policer;
 struct netdev_vhostuser_qos;
 struct vhu_backend;
 struct vhu_dev;
+struct vhu_dev_ops;
 
 /* Size bins of the statistics, upper limits inclusive. */
 #define VHU_SIZE_BINS                       \
@@ -207,6 +208,16 @@ extern struct ovs_list netdev_vhostuser_list
 /* Returns why the last options that the operator gave to the port named 'name'
  * are not in effect, as a newly allocated string, or null.  Any thread. */
 char *netdev_vhostuser_get_options_error(const char *name);
+
+/* What the control thread does for a port, netdev-vhostuser-ctl.c.  The
+ * third makes room for the statistics of the first 'n_pairs' queue pairs,
+ * before a PMD thread hears of them. */
+extern const struct vhu_dev_ops netdev_vhostuser_dev_ops;
+void netdev_vhostuser_run(struct vhu_ctl_client *);
+void netdev_vhostuser_wait(struct vhu_ctl_client *);
+void netdev_vhostuser_alloc_stats(struct netdev_vhostuser *netdev,
+                                  unsigned int n_pairs)
+    OVS_REQUIRES(netdev->mutex);
 
 /* Parts of the class, netdev-vhostuser-stats.c. */
 int netdev_vhostuser_get_stats(const struct netdev *, struct netdev_stats *);

@@ -148,8 +148,14 @@ vhu_options_same_socket(const struct vhu_options *a,
                         const struct vhu_options *b)
 {
     return (a->mode == b->mode
-            && nullable_string_is_equal(a->path, b->path)
-            && a->socket_mode == b->socket_mode
+            && nullable_string_is_equal(a->path, b->path));
+}
+
+bool
+vhu_options_same_owner(const struct vhu_options *a,
+                       const struct vhu_options *b)
+{
+    return (a->socket_mode == b->socket_mode
             && a->uid == b->uid
             && a->gid == b->gid);
 }

@@ -68,9 +68,12 @@ char *vhu_options_parse(struct vhu_options *options, enum vhu_port_kind kind,
 /* Frees what is in 'options', but not 'options'. */
 void vhu_options_uninit(struct vhu_options *options);
 
-/* Whether 'a' and 'b' ask for the same socket with the same owner and mode. */
+/* Whether 'a' and 'b' ask for the same socket, and whether they ask for the
+ * same owner and permissions of it. */
 bool vhu_options_same_socket(const struct vhu_options *a,
                              const struct vhu_options *b);
+bool vhu_options_same_owner(const struct vhu_options *a,
+                            const struct vhu_options *b);
 
 /* Adds to 'args' what of 'options' is not the default. */
 void vhu_options_format(const struct vhu_options *options, struct smap *args);

@@ -249,6 +249,9 @@ put_vring(struct ds *s, const struct vring_facts *f)
                   vhu_counter_read(&c->calls),
                   vhu_counter_read(&c->calls_suppressed),
                   vhu_counter_read(&f->vring->kicks));
+    if (f->vring->problem) {
+        ds_put_format(s, "        %s\n", f->vring->problem);
+    }
 }
 
 static void
@@ -301,6 +304,33 @@ put_connection(struct ds *s, const struct netdev_vhostuser *netdev)
     }
 }
 
+/* Appends why packets of all queues were dropped, if any were. */
+static void
+put_drops(struct ds *s, const struct netdev_vhostuser *netdev)
+    OVS_REQUIRES(netdev->mutex)
+{
+    static const char *const names[] = {
+#define VHU_DROP(NAME) #NAME,
+        VHU_DROPS
+#undef VHU_DROP
+    };
+    const char *title = "drops";
+
+    for (size_t i = 0; i < VHU_N_DROPS; i++) {
+        uint64_t n = vhu_counter_read(&netdev->no_queue.drops[i]);
+
+        for (size_t j = 0; j < ARRAY_SIZE(netdev->stats); j++) {
+            if (netdev->stats[j]) {
+                n += vhu_counter_read(&netdev->stats[j]->drops[i]);
+            }
+        }
+        if (n) {
+            ds_put_format(s, "  %-18s %"PRIu64" %s\n", title, n, names[i]);
+            title = "";
+        }
+    }
+}
+
 static void
 show_text(const struct netdev_vhostuser *netdev, struct ds *s)
     OVS_REQUIRES(netdev->mutex)
@@ -319,6 +349,7 @@ show_text(const struct netdev_vhostuser *netdev, struct ds *s)
         put_bits(s, "protocol features", protocol_features,
                  ARRAY_SIZE(protocol_features), dev->protocol_features);
     }
+    put_drops(s, netdev);
     put_memory(s, dev->mem);
     put_vrings(s, netdev);
 }
@@ -370,6 +401,9 @@ vring_to_json(const struct vring_facts *f)
     put_number(object, "times_broken", vhu_counter_read(&c->broken));
     put_number(object, "kicks", f->vring->kicks);
     put_number(object, "discarded", f->vring->discarded);
+    if (f->vring->problem) {
+        json_object_put_string(object, "problem", f->vring->problem);
+    }
     return object;
 }
 
