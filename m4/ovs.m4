@@ -162,7 +162,8 @@ AC_DEFUN([VHU_OVS], [
   VHU_OVS_PART([HAVE_UNBOUND], [unbound], [libunbound-dev])
   VHU_OVS_PART([HAVE_AF_XDP], [AF_XDP], [libxdp-dev libbpf-dev libnuma-dev])
   VHU_OVS_PART([DPDK_NETDEV], [DPDK], [])
-  AC_MSG_RESULT([${vhu_parts:- none}${vhu_absent:+; without$vhu_absent}])
+  vhu_parts=`echo ${vhu_parts:-none}${vhu_absent:+"; without"$vhu_absent}`
+  AC_MSG_RESULT([$vhu_parts])
 ])
 
 dnl VHU_OVS_PART([MACRO], [NAME], [DEBIAN-PACKAGES])
