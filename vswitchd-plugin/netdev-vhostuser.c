@@ -144,6 +144,11 @@ netdev_vhostuser_destruct(struct netdev *netdev_)
 
     ovs_mutex_lock(&netdev->mutex);
     vhu_backend_destroy(netdev->backend);
+
+    /* A peer does not see that we have closed its socket as long as the
+     * control thread waits for it in poll(). */
+    vhu_ctl_kick();
+
     netdev_vhostuser_qos_destroy(netdev);
     free(ovsrcu_get_protected(struct vhu_txq_map *, &netdev->txq_map));
     for (size_t i = 0; i < ARRAY_SIZE(netdev->stats); i++) {

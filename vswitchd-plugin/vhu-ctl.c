@@ -32,6 +32,11 @@ static struct ovs_mutex list_mutex = OVS_MUTEX_INITIALIZER;
 static struct ovs_list clients OVS_GUARDED_BY(list_mutex)
     = OVS_LIST_INITIALIZER(&clients);
 
+/* The client whose callback the control thread is in, which stays in the list
+ * as long.  'current_done' is signaled when it changes. */
+static struct vhu_ctl_client *current OVS_GUARDED_BY(list_mutex);
+static pthread_cond_t current_done = PTHREAD_COND_INITIALIZER;
+
 /* Of the two threads, while there are clients.  Used by vhu_ctl_add() and
  * vhu_ctl_remove() only. */
 static pthread_t control_thread;
@@ -66,6 +71,9 @@ vhu_ctl_remove(struct vhu_ctl_client *client)
     bool last;
 
     ovs_mutex_lock(&list_mutex);
+    while (current == client) {
+        ovs_mutex_cond_wait(&current_done, &list_mutex);
+    }
     ovs_list_remove(&client->list_node);
     last = ovs_list_is_empty(&clients);
     ovs_mutex_unlock(&list_mutex);
@@ -81,18 +89,28 @@ vhu_ctl_kick(void)
     seq_change(control_seq);
 }
 
+/* Calls 'run' of each client, or 'wait' if 'wait' is true, with the mutex
+ * free, so that clients may come and go meanwhile. */
 static void
-run_clients(void)
+call_clients(bool wait)
     OVS_EXCLUDED(list_mutex)
 {
     struct vhu_ctl_client *client;
 
     ovs_mutex_lock(&list_mutex);
     LIST_FOR_EACH (client, list_node, &clients) {
-        client->run(client);
-    }
-    LIST_FOR_EACH (client, list_node, &clients) {
-        client->wait(client);
+        current = client;
+        ovs_mutex_unlock(&list_mutex);
+
+        if (wait) {
+            client->wait(client);
+        } else {
+            client->run(client);
+        }
+
+        ovs_mutex_lock(&list_mutex);
+        current = NULL;
+        xpthread_cond_signal(&current_done);
     }
     ovs_mutex_unlock(&list_mutex);
 }
@@ -111,7 +129,8 @@ control_main(void *arg OVS_UNUSED)
 
         /* What vanishes from here on wakes us again. */
         vhu_mem_clear_dead();
-        run_clients();
+        call_clients(false);
+        call_clients(true);
         vhu_mem_wait_dead();
         seq_wait(control_seq, seqno);
         poll_block();

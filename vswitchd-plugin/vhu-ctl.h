@@ -32,10 +32,9 @@
  * Locks
  * -----
  *
- * 'run' and 'wait' are called under the mutex of the list of clients, which
- * vhu_ctl_remove() takes, too: once that has returned, the client is not
- * called any more.  It must therefore not be called with a lock that the
- * callbacks take.  Nothing waits under that mutex. */
+ * 'run' and 'wait' are called without a lock of ours.  vhu_ctl_remove() waits
+ * until they have returned, for that client only, so it must not be called
+ * with a lock that they take. */
 
 #include "openvswitch/list.h"
 
