@@ -167,11 +167,18 @@ vhu_conn_set_owner(struct vhu_conn *conn, mode_t socket_mode, uid_t uid,
     conn->config.socket_mode = socket_mode;
     conn->config.uid = uid;
     conn->config.gid = gid;
+    if (conn->listener) {
+        char *reason;
+        int error;
 
-    /* vhu_conn_run() listens again. */
-    vhu_listener_close(conn->listener);
-    conn->listener = NULL;
-    conn->next_try = 0;
+        error = vhu_listener_set_owner(conn->listener, socket_mode, uid, gid,
+                                       &reason);
+        if (error) {
+            vhu_listener_close(conn->listener);
+            conn->listener = NULL;
+            vhu_conn_attempt_failed(conn, error, reason);
+        }
+    }
 }
 
 void

@@ -113,8 +113,7 @@ struct vhu_conn *vhu_conn_create_fd(const char *name, int fd);
 void vhu_conn_destroy(struct vhu_conn *conn);
 
 /* Gives the socket of server 'conn' other permissions and another owner, with
- * arguments as in "struct vhu_conn_config".  This makes the socket anew, but
- * the current connection stays. */
+ * arguments as in "struct vhu_conn_config".  The current connection stays. */
 void vhu_conn_set_owner(struct vhu_conn *conn, mode_t socket_mode, uid_t uid,
                         gid_t gid);
 

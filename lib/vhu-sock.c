@@ -57,6 +57,11 @@ struct vhu_listener {
                                  * same inode number. */
     dev_t dev;
     ino_t ino;
+
+    /* What the operating system gave to it. */
+    mode_t default_mode;
+    uid_t default_uid;
+    gid_t default_gid;
 };
 
 /* What vhu_listener_open() works on, one member a step. */
@@ -91,6 +96,8 @@ static void vhu_sock_put_id(struct ds *, const char *file, uintmax_t id);
 static int vhu_bind_open_dir(struct vhu_bind *, char **reasonp);
 static int vhu_bind_check_old(struct vhu_bind *, uid_t, char **reasonp);
 static int vhu_bind_make(struct vhu_bind *, int fd, char **reasonp);
+static int vhu_listener_set_owner__(struct vhu_listener *, mode_t, uid_t,
+                                    gid_t, char **reasonp);
 static int vhu_bind_set_owner(struct vhu_bind *, struct vhu_listener *,
                               mode_t, uid_t, gid_t, char **reasonp);
 static int vhu_bind_rename(struct vhu_bind *, char **reasonp);
@@ -191,6 +198,16 @@ vhu_listener_open__(struct vhu_listener *listener, struct vhu_bind *b,
         error = vhu_bind_rename(b, reasonp);
     }
     return error;
+}
+
+int
+vhu_listener_set_owner(struct vhu_listener *listener, mode_t mode, uid_t uid,
+                       gid_t gid, char **reasonp)
+{
+    return vhu_listener_set_owner__(
+        listener, mode ? mode : listener->default_mode,
+        uid != (uid_t) -1 ? uid : listener->default_uid,
+        gid != (gid_t) -1 ? gid : listener->default_gid, reasonp);
 }
 
 void
@@ -527,7 +544,6 @@ static int
 vhu_bind_set_owner(struct vhu_bind *b, struct vhu_listener *listener,
                    mode_t mode, uid_t uid, gid_t gid, char **reasonp)
 {
-    char proc[VHU_SOCK_PROC_LEN];
     struct stat st;
     int error;
 
@@ -541,12 +557,25 @@ vhu_bind_set_owner(struct vhu_bind *b, struct vhu_listener *listener,
     }
     listener->dev = st.st_dev;
     listener->ino = st.st_ino;
+    listener->default_mode = st.st_mode & 0777;
+    listener->default_uid = st.st_uid;
+    listener->default_gid = st.st_gid;
+    return vhu_listener_set_owner__(listener, mode, uid, gid, reasonp);
+}
+
+/* Like vhu_listener_set_owner(), but what is not given stays as it is. */
+static int
+vhu_listener_set_owner__(struct vhu_listener *listener, mode_t mode,
+                         uid_t uid, gid_t gid, char **reasonp)
+{
+    char proc[VHU_SOCK_PROC_LEN];
+    int error;
 
     if ((uid != (uid_t) -1 || gid != (gid_t) -1)
         && fchownat(listener->file_fd, "", uid, gid, AT_EMPTY_PATH)) {
         error = errno;
         *reasonp = xasprintf("cannot give %s to user %"PRIdMAX", group "
-                             "%"PRIdMAX": %s", b->path,
+                             "%"PRIdMAX": %s", listener->path,
                              uid == (uid_t) -1 ? -1 : (intmax_t) uid,
                              gid == (gid_t) -1 ? -1 : (intmax_t) gid,
                              ovs_strerror(error));
@@ -558,7 +587,7 @@ vhu_bind_set_owner(struct vhu_bind *b, struct vhu_listener *listener,
     if (mode && chmod(proc, mode)) {
         error = errno;
         *reasonp = xasprintf("cannot set the mode of %s to %04o: %s",
-                             b->path, (unsigned int) mode,
+                             listener->path, (unsigned int) mode,
                              ovs_strerror(error));
         return error;
     }

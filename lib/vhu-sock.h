@@ -60,6 +60,12 @@ int vhu_sock_connect(const char *path, int *fdp, char **reasonp);
 int vhu_listener_open(const char *path, mode_t mode, uid_t uid, gid_t gid,
                       struct vhu_listener **listenerp, char **reasonp);
 
+/* Gives the socket of 'listener' other permissions and another owner, with
+ * arguments as for vhu_listener_open().  Returns 0, or a positive errno with
+ * the reason in '*reasonp'. */
+int vhu_listener_set_owner(struct vhu_listener *listener, mode_t mode,
+                           uid_t uid, gid_t gid, char **reasonp);
+
 /* Stops listening and removes the socket from its path, if what is there is
  * still the one that vhu_listener_open() made.  'listener' may be NULL.
  *
