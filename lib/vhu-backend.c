@@ -367,6 +367,7 @@ vhu_backend_find_vring(struct vhu_request *req)
 
     req->vring = dev->vrings[index];
     req->vring->refused = false;
+    dev->n_known = MAX(dev->n_known, index + 1);
     return 0;
 }
 

@@ -41,6 +41,10 @@ VLOG_DEFINE_THIS_MODULE(vhu_conn);
 /* How often a server looks whether its socket still exists. */
 #define VHU_CONN_CHECK_INTERVAL 1000    /* ms */
 
+/* Later attempts take place at multiples of this time, so that many ports
+ * share one wake-up of the thread.  The checks above do as well. */
+#define VHU_CONN_TRY_TICK 100           /* ms */
+
 /* Connections that a server accepts at most in one run, most of them to be
  * closed at once. */
 #define VHU_CONN_MAX_ACCEPTS 16
@@ -88,6 +92,7 @@ static struct vhu_conn *vhu_conn_create__(const char *name,
                                           enum vhu_conn_kind);
 static void vhu_conn_run_client(struct vhu_conn *);
 static void vhu_conn_run_server(struct vhu_conn *);
+static long long int vhu_conn_next_check(void);
 static void vhu_conn_listen(struct vhu_conn *);
 static void vhu_conn_set_waiting(struct vhu_conn *);
 static void vhu_conn_accept(struct vhu_conn *);
@@ -356,7 +361,7 @@ vhu_conn_run_server(struct vhu_conn *conn)
     }
 
     if (conn->listener && time_msec() >= conn->next_check) {
-        conn->next_check = time_msec() + VHU_CONN_CHECK_INTERVAL;
+        conn->next_check = vhu_conn_next_check();
         if (!vhu_listener_is_there(conn->listener)) {
             VLOG_WARN_RL(&conn->rl, "%s: %s was removed, making it again",
                          conn->name, conn->config.path);
@@ -370,6 +375,14 @@ vhu_conn_run_server(struct vhu_conn *conn)
     if (conn->listener && time_msec() >= conn->not_before) {
         vhu_conn_accept(conn);
     }
+}
+
+static long long int
+vhu_conn_next_check(void)
+{
+    long long int now = time_msec();
+
+    return now - now % VHU_CONN_CHECK_INTERVAL + VHU_CONN_CHECK_INTERVAL;
 }
 
 static void
@@ -387,7 +400,7 @@ vhu_conn_listen(struct vhu_conn *conn)
         vhu_conn_attempt_failed(conn, error, reason);
     } else {
         conn->backoff = VHU_CONN_MIN_BACKOFF;
-        conn->next_check = time_msec() + VHU_CONN_CHECK_INTERVAL;
+        conn->next_check = vhu_conn_next_check();
         vhu_conn_set_waiting(conn);
     }
 }
@@ -453,9 +466,13 @@ vhu_conn_attempt_failed(struct vhu_conn *conn, int error, char *reason)
     bool is_usual = (error == ENOENT || error == ECONNREFUSED
                      || error == EAGAIN);
 
-    /* Many ports that wait for the same thing should not come at once. */
+    /* Many ports that wait for the same thing should not come at once, but
+     * neither should each of them wake us at a time of its own. */
     conn->next_try = (time_msec() + conn->backoff
                       - random_range(conn->backoff / 4));
+    if (conn->backoff >= 4 * VHU_CONN_TRY_TICK) {
+        conn->next_try -= conn->next_try % VHU_CONN_TRY_TICK;
+    }
     conn->backoff = MIN(2 * conn->backoff, VHU_CONN_MAX_BACKOFF);
     vhu_conn_set_status(conn, is_usual ? VLL_INFO : VLL_WARN, reason);
 }

@@ -113,6 +113,7 @@ vhu_dev_reset(struct vhu_dev *dev)
     for (unsigned int i = 0; i < 2 * dev->n_pairs; i++) {
         vhu_vring_reset(dev, dev->vrings[i]);
     }
+    dev->n_known = 0;
     dev->features = 0;
     dev->features_set = false;
     dev->protocol_features = 0;
@@ -127,7 +128,7 @@ vhu_dev_update(struct vhu_dev *dev, bool mem_changed)
 {
     int error = 0;
 
-    for (unsigned int i = 0; i < 2 * dev->n_pairs; i++) {
+    for (unsigned int i = 0; i < dev->n_known; i++) {
         int retval = vhu_vring_update(dev, dev->vrings[i], mem_changed);
 
         if (retval) {
@@ -165,7 +166,7 @@ vhu_dev_run(struct vhu_dev *dev)
         vhu_dev_update(dev, false);
     }
 
-    for (unsigned int i = 0; i < 2 * dev->n_pairs; i++) {
+    for (unsigned int i = 0; i < dev->n_known; i++) {
         vhu_vring_run(dev, dev->vrings[i], now);
     }
 }
@@ -176,7 +177,7 @@ vhu_dev_wait(struct vhu_dev *dev)
     long long int now = time_msec();
 
     seq_wait(dev->wakeup, dev->wakeup_seqno);
-    for (unsigned int i = 0; i < 2 * dev->n_pairs; i++) {
+    for (unsigned int i = 0; i < dev->n_known; i++) {
         vhu_vring_wait(dev, dev->vrings[i], now);
     }
     if (dev->changed) {
@@ -203,7 +204,7 @@ vhu_dev_is_up(const struct vhu_dev *dev)
 unsigned int
 vhu_dev_n_started_pairs(const struct vhu_dev *dev)
 {
-    unsigned int i = 2 * dev->n_pairs;
+    unsigned int i = dev->n_known;
 
     while (i > 0 && !dev->vrings[i - 1]->started) {
         i--;
@@ -214,7 +215,7 @@ vhu_dev_n_started_pairs(const struct vhu_dev *dev)
 bool
 vhu_dev_is_broken(const struct vhu_dev *dev)
 {
-    for (unsigned int i = 0; i < 2 * dev->n_pairs; i++) {
+    for (unsigned int i = 0; i < dev->n_known; i++) {
         if (dev->vrings[i]->error != VIRTQ_ERROR_NONE) {
             return true;
         }
@@ -264,7 +265,7 @@ vhu_dev_looks_unshared(const struct vhu_dev *dev)
 {
     bool suspect = false;
 
-    for (unsigned int i = 0; i < 2 * dev->n_pairs; i++) {
+    for (unsigned int i = 0; i < dev->n_known; i++) {
         const struct vhu_vring *vring = dev->vrings[i];
 
         if (vring->running && vring->active) {

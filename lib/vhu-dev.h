@@ -195,6 +195,8 @@ struct vhu_dev {
     bool mem_dead;              /* Memory has vanished; all vrings stopped. */
     struct vhu_vring *vrings[VHOST_USER_MAX_VRINGS]; /* All there for the life
                                  * of the device: 2 * n_pairs of them. */
+    unsigned int n_known;       /* Of these, how many the peer may have named:
+                                 * the others have nothing to do. */
 
     bool changed;               /* Call ops->changed() at the next chance. */
     struct seq *wakeup;         /* Changed by vhu_dev_kick_control(). */
