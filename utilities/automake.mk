@@ -16,3 +16,11 @@ EXTRA_DIST += \
 	utilities/deps.sh \
 	utilities/guest-image \
 	utilities/quickstart
+
+# One command; each sub-command has a file of its own.
+bin_PROGRAMS += utilities/ovs-vhost
+utilities_ovs_vhost_SOURCES = utilities/ovs-vhost.c utilities/ovs-vhost.h
+utilities_ovs_vhost_SOURCES += utilities/vhost-bounce.c
+utilities_ovs_vhost_SOURCES += utilities/vhost-loop.c utilities/vhost-loop.h
+utilities_ovs_vhost_LDADD = lib/libvhu.a $(OVS_LIBOPENVSWITCH) $(OVS_LIBS)
+VHU_OBJECTS += $(utilities_ovs_vhost_OBJECTS)
