@@ -156,4 +156,5 @@ tests_bench_limit_SOURCES += utilities/vhost-loop.c utilities/vhost-loop.h
 tests_bench_limit_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/utilities
 tests_bench_limit_LDADD = lib/libvhu.a $(OVS_LIBOPENVSWITCH) $(OVS_LIBS)
 VHU_OBJECTS += $(tests_bench_limit_OBJECTS)
-EXTRA_DIST += tests/bench/plot.py tests/bench/run
+EXTRA_DIST += tests/bench/idle.py tests/bench/peers.py tests/bench/report.py \
+	tests/bench/run tests/bench/systems.py
