@@ -54,4 +54,4 @@ def test_idle_ports(switch):
     before = cpu_time(switch, "vhostuser")
     time.sleep(4)
     used = cpu_time(switch, "vhostuser") - before
-    assert used < 0.16, f"{used / 4:.0%} of a CPU"
+    assert used < 0.2, f"{used / 4:.0%} of a CPU"
