@@ -24,10 +24,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "coverage.h"
 #include "dpdk.h"
 #include "openvswitch/util.h"
 #include "openvswitch/vlog.h"
-#include "coverage.h"
 #include "vswitch-idl.h"
 
 /* The plugin, vhostuser.so: may this process use it?
