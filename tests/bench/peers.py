@@ -37,19 +37,36 @@ IN_FLIGHT = 256                 # Packets in either direction.
 HUGEPAGES = 1280                # Of 2 MiB, for everything that runs at once.
 
 
-def reserve_hugepages():
-    """Makes sure that there are hugepages for testpmd and OVS-DPDK."""
+class Hugepages:
+    """While entered, there are hugepages for testpmd and OVS-DPDK."""
+
     path = "/proc/sys/vm/nr_hugepages"
-    with open(path, encoding="ascii") as file:
-        if int(file.read()) >= HUGEPAGES:
-            return
-    with open(path, "w", encoding="ascii") as file:
-        file.write(str(HUGEPAGES))
-    with open(path, encoding="ascii") as file:
-        found = int(file.read())
-    if found < HUGEPAGES:
-        raise TestpmdError(f"only {found} hugepages of 2 MiB, and not "
-                           f"{HUGEPAGES}: reserve them soon after boot")
+
+    def __init__(self):
+        self.before = self.read()
+
+    def read(self):
+        """How many there are."""
+        with open(self.path, encoding="ascii") as file:
+            return int(file.read())
+
+    def write(self, number):
+        """Asks for so many."""
+        with open(self.path, "w", encoding="ascii") as file:
+            file.write(str(number))
+
+    def __enter__(self):
+        if self.before < HUGEPAGES:
+            self.write(HUGEPAGES)
+        found = self.read()
+        if found < HUGEPAGES:
+            self.write(self.before)
+            raise TestpmdError(f"only {found} hugepages of 2 MiB, and not "
+                               f"{HUGEPAGES}: reserve them soon after boot")
+        return self
+
+    def __exit__(self, *_):
+        self.write(self.before)
 
 
 class Pinned(Testpmd):
