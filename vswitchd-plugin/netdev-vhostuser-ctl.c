@@ -22,6 +22,8 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "connectivity.h"
 #include "openvswitch/poll-loop.h"
@@ -32,6 +34,7 @@
 #include "vhu-backend.h"
 #include "vhu-conn.h"
 #include "vhu-dev.h"
+#include "vhu-mem.h"
 #include "virtio-spec.h"
 
 VLOG_DEFINE_THIS_MODULE(netdev_vhostuser_ctl);
@@ -144,6 +147,40 @@ update_n_queues(struct netdev_vhostuser *netdev, unsigned int n_pairs)
     }
 }
 
+/* Returns the NUMA node of the guest's memory, or -1 if we cannot find out.
+ * We look at a page that we have used already: the kernel does not know where
+ * the others are.  It looks up the page without an access, so it does not
+ * matter what the front-end does to it. */
+static int
+find_numa_id(const struct vhu_dev *dev)
+{
+    struct vhu_vring *vring = dev->vrings[0];
+    void *page = (dev->mem
+                  ? vhu_mem_uva_to_va(dev->mem, vring->addr.used, 1)
+                  : NULL);
+    int node = -1;
+
+#ifdef SYS_move_pages
+    if (page && syscall(SYS_move_pages, 0, 1UL, &page, NULL, &node, 0)) {
+        node = -1;
+    }
+#endif
+    return node;
+}
+
+/* Has the switch poll the port on the NUMA node of the guest. */
+static void
+update_numa_id(struct netdev_vhostuser *netdev)
+    OVS_REQUIRES(netdev->mutex)
+{
+    int numa_id = find_numa_id(netdev->dev);
+
+    if (numa_id >= 0 && numa_id != netdev->requested_numa_id) {
+        netdev->requested_numa_id = numa_id;
+        netdev_request_reconfigure(&netdev->up);
+    }
+}
+
 /* Returns true if the carrier has changed. */
 static bool
 update_carrier(struct netdev_vhostuser *netdev)
@@ -157,6 +194,7 @@ update_carrier(struct netdev_vhostuser *netdev)
     netdev->carrier = carrier;
     netdev->carrier_resets++;
     if (carrier) {
+        update_numa_id(netdev);
         VLOG_INFO("%s: link up, features 0x%"PRIx64,
                   netdev_get_name(&netdev->up), netdev->dev->features);
     } else {

@@ -250,6 +250,7 @@ add_device_status(const struct netdev_vhostuser *netdev, struct smap *args)
     if (dev->features & VIRTIO_BIT(VIRTIO_NET_F_MTU) && dev->mtu) {
         smap_add_format(args, "mtu", "%"PRIu16, dev->mtu);
     }
+    smap_add_format(args, "numa", "%d", netdev->numa_id);
     if (n_vrings) {
         smap_add_format(args, "num_of_vrings", "%u", n_vrings);
     }

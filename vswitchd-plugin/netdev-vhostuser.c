@@ -324,11 +324,13 @@ netdev_vhostuser_reconfigure(struct netdev *netdev_)
 
     ovs_mutex_lock(&netdev->mutex);
     if (netdev_->n_rxq != netdev->requested_pairs
-        || netdev->mtu != netdev->requested_mtu) {
+        || netdev->mtu != netdev->requested_mtu
+        || netdev->numa_id != netdev->requested_numa_id) {
         netdev_vhostuser_alloc_stats(netdev, netdev->requested_pairs);
         netdev_->n_rxq = netdev->requested_pairs;
         netdev_->n_txq = netdev->requested_pairs;
         netdev->mtu = netdev->requested_mtu;
+        netdev->numa_id = netdev->requested_numa_id;
         atomic_store_relaxed(&netdev->max_packet_len,
                              netdev->mtu + VHU_MTU_OVERHEAD);
         netdev_change_seq_changed(netdev_);
@@ -339,12 +341,12 @@ netdev_vhostuser_reconfigure(struct netdev *netdev_)
 
 /* Properties. */
 
-/* OVS uses it to choose the PMD threads of the rxqs, and wants a valid
- * node. */
+/* OVS uses it to choose the PMD threads of the rxqs, and wants a valid node.
+ * It changes only in netdev_vhostuser_reconfigure(). */
 static int
-netdev_vhostuser_get_numa_id(const struct netdev *netdev OVS_UNUSED)
+netdev_vhostuser_get_numa_id(const struct netdev *netdev)
 {
-    return 0;
+    return netdev_vhostuser_cast(netdev)->numa_id;
 }
 
 static int

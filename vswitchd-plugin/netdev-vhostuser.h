@@ -169,6 +169,9 @@ struct netdev_vhostuser {
     int mtu;                    /* In effect, like n_rxq and n_txq in 'up'. */
     int requested_mtu;          /* From the next reconfigure on. */
     int requested_pairs;
+    int numa_id;                /* Node of the guest's memory, as far as we
+                                 * know: of the last guest, at first 0. */
+    int requested_numa_id;
 
     /* Under 'mutex': the back-end, and what was last seen of it. */
     struct vhu_backend *backend;

@@ -215,9 +215,9 @@ put_memory(struct ds *s, const struct vhu_mem *mem)
     if (!mem) {
         return;
     }
-    ds_put_format(s, "  %-18s %d region%s, %"PRIu64" MiB%s\n", "memory",
+    ds_put_format(s, "  %-18s %d region%s, %"PRIu64" KiB%s\n", "memory",
                   mem->n_regions, mem->n_regions == 1 ? "" : "s",
-                  vhu_mem_size(mem) >> 20,
+                  vhu_mem_size(mem) >> 10,
                   vhu_mem_is_dead(mem) ? ", vanished" : "");
     ds_put_format(s, "    %18s %15s %18s\n", "guest address", "size",
                   "user address");
