@@ -50,6 +50,9 @@ static const char no_fd_reason[] =
     "descriptor (QEMU: memory-backend-memfd,share=on; "
     "libvirt: <access mode='shared'/>)";
 
+static const char blocked_reason[] =
+    "an eventfd of the front-end blocks whoever writes to it";
+
 struct vhu_backend {
     struct vhu_dev *dev;
     struct vhu_conn *conn;
@@ -190,8 +193,10 @@ vhu_backend_run(struct vhu_backend *backend)
     }
 
     vhu_dev_run(dev);
-    if (backend->conn && dev->mem_dead) {
-        vhu_conn_disconnect(backend->conn, vhu_dev_get_reason(dev));
+    if (backend->conn && (dev->mem_dead || dev->blocked)) {
+        vhu_conn_disconnect(backend->conn, (dev->blocked
+                                            ? blocked_reason
+                                            : vhu_dev_get_reason(dev)));
         vhu_backend_sync(backend);
     }
     vhu_dev_report_changes(dev);
@@ -749,10 +754,9 @@ vhu_backend_set_vring_kick(struct vhu_dev *dev, struct vhu_request *req)
 }
 
 static int
-vhu_backend_set_vring_call(struct vhu_dev *dev OVS_UNUSED,
-                           struct vhu_request *req)
+vhu_backend_set_vring_call(struct vhu_dev *dev, struct vhu_request *req)
 {
-    vhu_vring_set_call_fd(req->vring, vhu_msg_take_fd(req->msg, 0));
+    vhu_vring_set_call_fd(dev, req->vring, vhu_msg_take_fd(req->msg, 0));
     return 0;
 }
 

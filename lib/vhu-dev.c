@@ -64,6 +64,8 @@ static int vhu_vring_launch(struct vhu_dev *, struct vhu_vring *);
 static void vhu_vring_halt(struct vhu_dev *, struct vhu_vring *);
 static void vhu_vring_publish(struct vhu_dev *, struct vhu_vring *,
                               bool publish);
+static void vhu_vring_check_blocked(struct vhu_dev *,
+                                    const struct vhu_vring *);
 static void vhu_vring_set_problem(struct vhu_vring *, char *problem);
 static void vhu_vring_run(struct vhu_dev *, struct vhu_vring *,
                           long long int now);
@@ -114,6 +116,7 @@ vhu_dev_reset(struct vhu_dev *dev)
         vhu_vring_reset(dev, dev->vrings[i]);
     }
     dev->n_known = 0;
+    dev->blocked = false;
     dev->features = 0;
     dev->features_set = false;
     dev->protocol_features = 0;
@@ -291,7 +294,7 @@ vhu_vring_stop(struct vhu_dev *dev, struct vhu_vring *vring)
         dev->changed = true;
     }
     vhu_vring_set_kick_fd(vring, -1);
-    vhu_vring_set_call_fd(vring, -1);
+    vhu_vring_set_call_fd(dev, vring, -1);
     vring->has_addr = false;
     vring->has_base = false;
     vring->rebuild = false;
@@ -312,14 +315,15 @@ vhu_vring_set_kick_fd(struct vhu_vring *vring, int fd)
 }
 
 void
-vhu_vring_set_call_fd(struct vhu_vring *vring, int fd)
+vhu_vring_set_call_fd(struct vhu_dev *dev, struct vhu_vring *vring, int fd)
 {
     int old_fd = vring->call_fd;
 
     vring->call_fd = fd;
     if (vring->running) {
         ovs_spin_lock(&vring->lock);
-        virtq_set_call_fd(vring->running, fd);
+        virtq_set_call_fd(vring->running, dev->blocked ? -1 : fd);
+        vhu_vring_check_blocked(dev, vring);
         ovs_spin_unlock(&vring->lock);
     }
     if (old_fd >= 0) {
@@ -473,7 +477,7 @@ vhu_vring_launch(struct vhu_dev *dev, struct vhu_vring *vring)
         .device_uva = vring->addr.used,
         .avail = vring->avail,
         .used = vring->used,
-        .call_fd = vring->call_fd,
+        .call_fd = dev->blocked ? -1 : vring->call_fd,
         .counters = &vring->counters,
     };
     char *phrase;
@@ -493,6 +497,7 @@ vhu_vring_launch(struct vhu_dev *dev, struct vhu_vring *vring)
     }
 
     vhu_vring_set_problem(vring, NULL);
+    vhu_vring_check_blocked(dev, vring);
     virtq_get_base(vring->running, &vring->avail, &vring->used);
     vring->first = vring->avail;
     vring->n_kick_reads = 0;
@@ -545,6 +550,14 @@ vhu_vring_publish(struct vhu_dev *dev, struct vhu_vring *vring, bool publish)
     vring->n_kick_reads = 0;
     vring->next_kick = 0;
     dev->changed = true;
+}
+
+/* Takes note if it is the call eventfd that broke 'vring', which runs. */
+static void
+vhu_vring_check_blocked(struct vhu_dev *dev, const struct vhu_vring *vring)
+{
+    dev->blocked |= (virtq_get_error(vring->running, NULL, NULL)
+                     == VIRTQ_ERROR_CALL_BLOCKED);
 }
 
 static void
@@ -605,6 +618,7 @@ vhu_vring_check_broken(struct vhu_dev *dev, struct vhu_vring *vring)
 
     ovs_spin_lock(&vring->lock);
     error = virtq_get_error(vring->running, &value, &limit);
+    vhu_vring_check_blocked(dev, vring);
     ovs_spin_unlock(&vring->lock);
     if (error == VIRTQ_ERROR_NONE) {
         return;
@@ -617,8 +631,8 @@ vhu_vring_check_broken(struct vhu_dev *dev, struct vhu_vring *vring)
                          value, limit));
     VLOG_WARN_RL(&rl, "%s: %s", dev->name, vring->problem);
     vhu_vring_halt(dev, vring);
-    if (vring->err_fd >= 0 && vhu_notify(vring->err_fd)) {
-        vhu_vring_set_err_fd(vring, -1);
+    if (vring->err_fd >= 0 && !dev->blocked && vhu_notify(vring->err_fd)) {
+        dev->blocked = true;
     }
 }
 

@@ -193,6 +193,10 @@ struct vhu_dev {
     char *mem_error;            /* Why there is none, for an operator, or
                                  * null. */
     bool mem_dead;              /* Memory has vanished; all vrings stopped. */
+    bool blocked;               /* An eventfd of the peer has blocked us, and
+                                 * from now on we write to none in this
+                                 * thread: 256 of them would take seconds.
+                                 * Only an ill-meaning peer does that. */
     struct vhu_vring *vrings[VHOST_USER_MAX_VRINGS]; /* All there for the life
                                  * of the device: 2 * n_pairs of them. */
     unsigned int n_known;       /* Of these, how many the peer may have named:
@@ -241,7 +245,8 @@ void vhu_vring_stop(struct vhu_dev *dev, struct vhu_vring *vring);
 /* Replaces the kick, call or error descriptor (-1 for none) by 'fd', which
  * these functions take over, also while the virtqueue runs. */
 void vhu_vring_set_kick_fd(struct vhu_vring *vring, int fd);
-void vhu_vring_set_call_fd(struct vhu_vring *vring, int fd);
+void vhu_vring_set_call_fd(struct vhu_dev *dev, struct vhu_vring *vring,
+                           int fd);
 void vhu_vring_set_err_fd(struct vhu_vring *vring, int fd);
 
 /* The positions 'avail' and 'used' as SET_VRING_BASE and GET_VRING_BASE carry
@@ -256,7 +261,8 @@ uint32_t vhu_vring_get_base(const struct vhu_dev *dev,
 /* Does what is due: discards what is transmitted on disabled vrings, reports
  * broken virtqueues (log, err descriptor), notices memory that has vanished,
  * looks for guests whose memory is not shared.  The caller should afterwards
- * look at 'changed', see vhu_dev_report_changes().
+ * look at 'changed', see vhu_dev_report_changes(), and disconnect if 'mem_dead'
+ * or 'blocked'.
  *
  * Whoever runs the loop calls vhu_mem_clear_dead() before the devices run and
  * vhu_mem_wait_dead() before it blocks, once for all devices. */

@@ -44,6 +44,7 @@
 #include "vhu-conn.h"
 #include "vhu-mem.h"
 #include "vhu-msg.h"
+#include "vhu-notify.h"
 #include "vhutest.h"
 
 /* A front-end with a script, and the back-end, in one thread.
@@ -1779,6 +1780,57 @@ test_vanish(struct fe *fe)
     assert(poll_vring(fe->dev->vrings[1], true) == 3);
 }
 
+static void *
+watchdog_main(void *aux OVS_UNUSED)
+{
+    while (vhu_notify_watch()) {
+        continue;
+    }
+    return NULL;
+}
+
+/* HZ-04: all the eventfds block, as the front-end can arrange after we have
+ * looked at them.  Each of 256 would hold us up for 8 ms. */
+static void
+test_blocked(struct fe *fe)
+{
+    pthread_t watchdog = ovs_thread_create("watchdog", watchdog_main, NULL);
+    struct vhost_user_mem_table table = mem_table();
+    int full = eventfd(UINT_MAX, EFD_CLOEXEC);
+    long long int start;
+
+    assert(!eventfd_write(full, UINT64_MAX - 1 - UINT_MAX));
+    for (int err = 0; err < 2; err++) {
+        fe_up(fe);
+        for (uint64_t i = 0; i < 256; i++) {
+            fe_do_fd(fe, (err ? VHOST_USER_SET_VRING_ERR
+                          : VHOST_USER_SET_VRING_CALL), i, full);
+        }
+        for (int i = 0; err && i < 256; i++) {
+            fe->avail_idx[i] += 300;
+            guest_add(fe, i, 1);
+            poll_vring(fe->dev->vrings[i], true);
+        }
+        assert(!fcntl(full, F_SETFL, 0));
+        start = time_msec();
+        if (!err) {
+            fe_send(fe, VHOST_USER_SET_MEM_TABLE, 0, &table, MEM_TABLE_SIZE(1),
+                    &fe->memfd, 1);
+        }
+        fe_turn(fe);
+        assert(time_msec() - start < 300);
+        printf("%s\n", vhu_backend_get_reason(fe->backend));
+
+        /* The port works again. */
+        memset(fe->avail_idx, 0, sizeof fe->avail_idx);
+        memset(fe->mem, 0, MEM_SIZE);
+        fe_reconnect(fe);
+    }
+    close(full);
+    vhu_notify_watch_stop();
+    xpthread_join(watchdog, NULL);
+}
+
 /* Load. */
 
 /* 256 vrings. */
@@ -1980,6 +2032,7 @@ test_vhu_backend_main(int argc, char *argv[])
         { "mem-swap-short", test_mem_swap_1k, 2 },
         { "mem-fault", test_mem_fault, 2 },
         { "vanish", test_vanish, 2 },
+        { "blocked", test_blocked, 128 },
         { "many", test_many, 128 },
         { "flood", test_flood, 2 },
         { "kick-flood", test_kick_flood, 1 },
