@@ -37,7 +37,7 @@ from guest import TOP, Guest                                    # noqa: E402
 from switch import Switch, build_directory                      # noqa: E402
 from testpmd import Testpmd                                     # noqa: E402
 
-TIMEOUT = 120                   # Seconds for one test.
+TIMEOUT = 300                   # Seconds for one test, on a busy machine.
 
 
 def pytest_configure(config):

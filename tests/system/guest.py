@@ -128,6 +128,7 @@ class Guest:
         args += ["-kernel", os.path.join(self.image, "vmlinuz"),
                  "-initrd", os.path.join(self.image, "initramfs.gz"),
                  "-append", "console=ttyS0 quiet panic=-1 mitigations=off nokaslr "
+                            "no_timer_check tsc=reliable "
                             "random.trust_cpu=on net.ifnames=0",
                  "-serial", f"file:{self.path('console')}",
                  "-serial", f"unix:{self.path('shell')},server=on,wait=off",
@@ -136,7 +137,7 @@ class Guest:
             args += nic.arguments(number, self.accel)
         return args
 
-    def start(self, nics=(), wait=True, timeout=60):
+    def start(self, nics=(), wait=True, timeout=120):
         """Starts QEMU, and by default waits until the guest is up.
 
         With a card in server mode QEMU itself waits for the switch."""
@@ -181,7 +182,7 @@ class Guest:
         finally:
             self.kill()
 
-    def reboot(self, timeout=60):
+    def reboot(self, timeout=120):
         """Reboots the guest's kernel; QEMU and its sockets stay."""
         self.send_line("- " + base64.b64encode(b"reboot -f").decode())
         self.wait_ready(timeout)
@@ -236,14 +237,14 @@ class Guest:
         line, self.input = self.input.split(b"\n", 1)
         return line.decode(errors="replace").rstrip("\r")
 
-    def wait_ready(self, timeout=60):
+    def wait_ready(self, timeout=120):
         """Waits until the guest has booted."""
         deadline = time.monotonic() + timeout
         self.attach(timeout)
         while self.read_line(deadline) != "+ready":
             pass
 
-    def run(self, command, timeout=30, check=True):
+    def run(self, command, timeout=60, check=True):
         """Executes 'command' in the guest and returns what it printed.
 
         A status other than 0 raises GuestError, unless 'check' is false."""
@@ -252,7 +253,7 @@ class Guest:
             raise GuestError(f"{command}: status {status}: {output}")
         return output
 
-    def run_status(self, command, timeout=30):
+    def run_status(self, command, timeout=60):
         """Executes 'command' in the guest; returns its output and status."""
         deadline = time.monotonic() + timeout
         self.tag += 1
@@ -312,7 +313,7 @@ class Guest:
                 return int(line.split(", ")[1].split()[0])
         raise GuestError("ping: " + text)
 
-    def wait_ping(self, address, timeout=20):
+    def wait_ping(self, address, timeout=40):
         """Pings until an answer comes."""
         deadline = time.monotonic() + timeout
         while self.run_status(f"ping -c 1 -W 1 {address}")[1]:

@@ -17,7 +17,7 @@
 import time
 
 import pytest
-from guest import Nic
+from guest import Guest, GuestError, Nic
 from switch import Switch, wait_for
 
 A, B = "10.0.0.1", "10.0.0.2"
@@ -31,11 +31,24 @@ class Pair:
         self.paths = [switch.add_port("vm0"), switch.add_port("vm1")]
         self.nics = [Nic(path, queues=queues) for path in self.paths]
         self.guests = guests
-        for guest, nic in zip(guests, self.nics):
+        self.start()
+
+    def start(self):
+        """Boots the guests, whatever they were before."""
+        for guest, nic in zip(self.guests, self.nics):
+            guest.kill()
             guest.start([nic], wait=False)
-        for guest in guests:
+        for guest in self.guests:
             guest.wait_ready()
         self.configure()
+
+    def healthy(self):
+        """True if the guests see each other."""
+        try:
+            self.guests[0].wait_ping(B, timeout=10)
+            return True
+        except (GuestError, OSError):
+            return False
 
     def configure(self, *guests):
         """Gives addresses to the guests, or to those given."""
@@ -45,12 +58,9 @@ class Pair:
         self.guests[0].wait_ping(B)
 
 
-@pytest.fixture(scope="module", name="pair")
-def fixture_pair(image, tmp_path_factory):
-    """Two guests with four queues each, for all tests of this module that
-    leave them as they were."""
-    # pylint: disable=import-outside-toplevel
-    from guest import Guest
+@pytest.fixture(scope="module", name="machines")
+def fixture_machines(image, tmp_path_factory):
+    """Two guests with four queues each, since to boot takes its time."""
     directory = tmp_path_factory.mktemp("pair")
     guests = [Guest(directory / name, image) for name in "ab"]
     try:
@@ -59,6 +69,18 @@ def fixture_pair(image, tmp_path_factory):
     finally:
         for guest in guests:
             guest.kill()
+
+
+@pytest.fixture(name="pair")
+def fixture_pair(machines):
+    """The same two guests for all tests that leave them as they were.
+
+    If one did not, because it failed, the next one gets new ones."""
+    if not machines.healthy():
+        if machines.switch.daemon.poll() is not None:
+            machines.switch.start_daemon()
+        machines.start()
+    return machines
 
 
 def transfer(source, target, mbytes=4):
