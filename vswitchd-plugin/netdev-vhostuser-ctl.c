@@ -42,6 +42,9 @@ VLOG_DEFINE_THIS_MODULE(netdev_vhostuser_ctl);
 /* When a change is announced again: see announce_change(). */
 enum { ANNOUNCE_MIN_MS = 500, ANNOUNCE_MAX_MS = 4000 };
 
+/* Changes of the link, which a guest can cause without end. */
+static struct vlog_rate_limit link_rl = VLOG_RATE_LIMIT_INIT(600, 600);
+
 /* A port, as the control thread runs it
  * =====================================
  *
@@ -128,6 +131,19 @@ update_rxqs(struct netdev_vhostuser *netdev, unsigned int n_pairs)
     return changed;
 }
 
+/* Requests 'wanted_pairs', now or, if the guest has had its share of requests,
+ * when netdev_vhostuser_run() calls again. */
+static void
+request_queues(struct netdev_vhostuser *netdev)
+    OVS_REQUIRES(netdev->mutex)
+{
+    if (netdev->wanted_pairs != netdev->requested_pairs
+        && token_bucket_withdraw(&netdev->reconf_tokens, VHU_RECONF_COST)) {
+        netdev->requested_pairs = netdev->wanted_pairs;
+        netdev_request_reconfigure(&netdev->up);
+    }
+}
+
 /* Has the switch give the port as many queues as the guest has started.  As
  * long as a guest is there that has none, because it reboots, the number
  * stays. */
@@ -140,11 +156,8 @@ update_n_queues(struct netdev_vhostuser *netdev, unsigned int n_pairs)
     if (!n_pairs && conn && vhu_conn_is_connected(conn)) {
         return;
     }
-    n_pairs = MAX(n_pairs, 1);
-    if (n_pairs != netdev->requested_pairs) {
-        netdev->requested_pairs = n_pairs;
-        netdev_request_reconfigure(&netdev->up);
-    }
+    netdev->wanted_pairs = MAX(n_pairs, 1);
+    request_queues(netdev);
 }
 
 /* Returns the NUMA node of the guest's memory, or -1 if we cannot find out.
@@ -195,13 +208,14 @@ update_carrier(struct netdev_vhostuser *netdev)
     netdev->carrier_resets++;
     if (carrier) {
         update_numa_id(netdev);
-        VLOG_INFO("%s: link up, features 0x%"PRIx64,
-                  netdev_get_name(&netdev->up), netdev->dev->features);
+        VLOG_INFO_RL(&link_rl, "%s: link up, features 0x%"PRIx64,
+                     netdev_get_name(&netdev->up), netdev->dev->features);
     } else {
         const char *reason = netdev_vhostuser_reason(netdev);
 
-        VLOG_INFO("%s: link down: %s", netdev_get_name(&netdev->up),
-                  reason ? reason : "unknown");
+        VLOG_INFO_RL(&link_rl, "%s: link down: %s",
+                     netdev_get_name(&netdev->up),
+                     reason ? reason : "unknown");
     }
     return true;
 }
@@ -281,6 +295,7 @@ netdev_vhostuser_run(struct vhu_ctl_client *client)
     ovs_mutex_lock(&netdev->mutex);
     vhu_backend_run(netdev->backend);
     update_reason(netdev);
+    request_queues(netdev);
     if (time_msec() >= netdev->next_announce) {
         announce_change(netdev, (netdev->announce_delay < ANNOUNCE_MAX_MS
                                  ? netdev->announce_delay * 2 : 0));
@@ -297,5 +312,8 @@ netdev_vhostuser_wait(struct vhu_ctl_client *client)
     ovs_mutex_lock(&netdev->mutex);
     vhu_backend_wait(netdev->backend);
     poll_timer_wait_until(netdev->next_announce);
+    if (netdev->wanted_pairs != netdev->requested_pairs) {
+        token_bucket_wait(&netdev->reconf_tokens, VHU_RECONF_COST);
+    }
     ovs_mutex_unlock(&netdev->mutex);
 }

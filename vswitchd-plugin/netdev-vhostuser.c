@@ -100,7 +100,9 @@ netdev_vhostuser_construct(struct netdev *netdev_)
     ovs_mutex_lock(&netdev->mutex);
     netdev_->n_rxq = 0;
     netdev_->n_txq = 0;
-    netdev->requested_pairs = 1;
+    netdev->requested_pairs = netdev->wanted_pairs = 1;
+    token_bucket_init(&netdev->reconf_tokens, VHU_RECONF_RATE,
+                      VHU_RECONF_BURST);
     netdev->next_announce = LLONG_MAX;
     netdev->mtu = netdev->requested_mtu = ETH_PAYLOAD_MAX;
     netdev->flags = NETDEV_UP | NETDEV_PROMISC;

@@ -40,6 +40,7 @@
 
 #include "netdev-provider.h"
 #include "openvswitch/list.h"
+#include "openvswitch/token-bucket.h"
 #include "ovs-atomic.h"
 #include "ovs-rcu.h"
 #include "ovs-thread.h"
@@ -131,6 +132,13 @@ struct vhu_txq_map {
 #define VHU_MTU_OVERHEAD (ETH_HEADER_LEN + VLAN_HEADER_LEN)
 #define VHU_MAX_MTU (VHU_MAX_PACKET_LEN - VHU_MTU_OVERHEAD)
 
+/* How often a guest can have the switch reconfigure its datapath, which stops
+ * all PMD threads for a moment and writes a lot into the log: once a second,
+ * and a few times at once. */
+#define VHU_RECONF_RATE 1       /* Tokens a millisecond. */
+#define VHU_RECONF_COST 1000
+#define VHU_RECONF_BURST (8 * VHU_RECONF_COST)
+
 struct netdev_vhostuser_rxq {
     struct netdev_rxq up;
 };
@@ -169,6 +177,8 @@ struct netdev_vhostuser {
     int mtu;                    /* In effect, like n_rxq and n_txq in 'up'. */
     int requested_mtu;          /* From the next reconfigure on. */
     int requested_pairs;
+    int wanted_pairs;           /* What the guest has started, but see: */
+    struct token_bucket reconf_tokens; /* For requests of a guest. */
     int numa_id;                /* Node of the guest's memory, as far as we
                                  * know: of the last guest, at first 0. */
     int requested_numa_id;

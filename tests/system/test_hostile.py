@@ -434,6 +434,32 @@ def test_message_flood(switch, frontends, request_number, payload):
             times.append(time.monotonic())
 
 
+def test_queue_flood(switch, frontends):
+    """HZ-15: a guest starts and stops its second queue pair all the time.
+
+    Each change of their number stops all PMD threads."""
+    victim = frontends("victim", queues=2)
+    other = frontends("friend")
+    before = switch.log().count("pmd to rx queue assignment")
+    end = time.monotonic() + 3
+    count = 0
+    while time.monotonic() < end:
+        for vring in victim.vrings[2:]:
+            victim.stop(vring.index)
+        for vring in victim.vrings[2:]:
+            victim.reset(vring)
+            victim.set_vring(vring)
+        count += 1
+    assert count > 50
+    changes = switch.log().count("pmd to rx queue assignment") - before
+    assert changes < 20, f"{changes} times"
+    wait_for(lambda: switch.rxqs()["victim"] == {0: True, 1: True},
+             what="two queues")
+    victim.enable(2, False)
+    switch.answer_time()        # After the switch has taken note.
+    exchange(victim, other)
+
+
 def test_replies_not_read(switch, frontends):
     """HZ-05: a peer that asks and never listens."""
     victim = frontends("victim")
