@@ -125,10 +125,12 @@ class Guest:
         args = ["qemu-system-x86_64", "-nodefaults", "-no-user-config",
                 "-display", "none", "-cpu", "max", "-smp", str(self.cpus)]
         args += self.memory_arguments()
+        # It trusts the timers rather than to try them, which goes wrong when
+        # QEMU does not get the processor.
         args += ["-kernel", os.path.join(self.image, "vmlinuz"),
                  "-initrd", os.path.join(self.image, "initramfs.gz"),
-                 "-append", "console=ttyS0 quiet panic=-1 mitigations=off nokaslr "
-                            "no_timer_check tsc=reliable "
+                 "-append", "console=ttyS0 quiet panic=-1 mitigations=off "
+                            "nokaslr no_timer_check tsc=reliable "
                             "random.trust_cpu=on net.ifnames=0",
                  "-serial", f"file:{self.path('console')}",
                  "-serial", f"unix:{self.path('shell')},server=on,wait=off",
