@@ -60,6 +60,10 @@ struct vhu_backend {
     struct token_bucket tokens;
     unsigned int debt;          /* Tokens to pay before the next message. */
 
+    char *fault;                /* Why we closed the last connection, until
+                                 * the port is up again, or null. */
+    char *reason;               /* For vhu_backend_get_reason(). */
+
     /* State of the connection. */
     int channel_fd;             /* SET_BACKEND_REQ_FD, or -1.  We have nothing
                                  * to say yet. */
@@ -134,6 +138,8 @@ static const struct {
 #undef HANDLER
 };
 
+static void vhu_backend_close(struct vhu_backend *, const char *fault);
+static void vhu_backend_forget_fault(struct vhu_backend *);
 static void vhu_backend_reset(struct vhu_backend *);
 static void vhu_backend_sync(struct vhu_backend *);
 static void vhu_backend_receive(struct vhu_backend *);
@@ -168,6 +174,8 @@ vhu_backend_destroy(struct vhu_backend *backend)
     vhu_conn_destroy(backend->conn);
     vhu_backend_reset(backend);
     vhu_dev_destroy(backend->dev);
+    vhu_backend_forget_fault(backend);
+    free(backend->reason);
     free(backend);
 }
 
@@ -176,6 +184,7 @@ vhu_backend_set_conn(struct vhu_backend *backend, struct vhu_conn *conn)
 {
     vhu_conn_destroy(backend->conn);
     vhu_backend_reset(backend);
+    vhu_backend_forget_fault(backend);
     backend->conn = conn;
     backend->seqno = 0;
 }
@@ -194,10 +203,13 @@ vhu_backend_run(struct vhu_backend *backend)
 
     vhu_dev_run(dev);
     if (backend->conn && (dev->mem_dead || dev->blocked)) {
-        vhu_conn_disconnect(backend->conn, (dev->blocked
-                                            ? blocked_reason
-                                            : vhu_dev_get_reason(dev)));
+        vhu_backend_close(backend, (dev->blocked
+                                    ? blocked_reason
+                                    : vhu_dev_get_reason(dev)));
         vhu_backend_sync(backend);
+    }
+    if (backend->fault && vhu_dev_is_up(dev)) {
+        vhu_backend_forget_fault(backend);
     }
     vhu_dev_report_changes(dev);
 }
@@ -234,12 +246,21 @@ vhu_backend_is_up(const struct vhu_backend *backend)
 }
 
 const char *
-vhu_backend_get_reason(const struct vhu_backend *backend)
+vhu_backend_get_reason(struct vhu_backend *backend)
 {
-    return (!backend->conn ? "no socket is configured"
-            : vhu_conn_is_connected(backend->conn)
-            ? vhu_dev_get_reason(backend->dev)
-            : vhu_conn_get_reason(backend->conn));
+    bool connected = backend->conn && vhu_conn_is_connected(backend->conn);
+    const char *reason = (!backend->conn ? "no socket is configured"
+                          : connected ? vhu_dev_get_reason(backend->dev)
+                          : vhu_conn_get_reason(backend->conn));
+
+    /* A client connects again at once, and then waits for the same fault. */
+    if (reason && connected && backend->fault) {
+        free(backend->reason);
+        backend->reason = xasprintf("%s; last connection: %s",
+                                    reason, backend->fault);
+        return backend->reason;
+    }
+    return reason;
 }
 
 void
@@ -249,6 +270,22 @@ vhu_backend_disconnect(struct vhu_backend *backend, const char *reason)
         vhu_conn_disconnect(backend->conn, reason);
         vhu_backend_sync(backend);
     }
+}
+
+/* Closes the connection because of 'fault' of the peer, and remembers it. */
+static void
+vhu_backend_close(struct vhu_backend *backend, const char *fault)
+{
+    vhu_backend_forget_fault(backend);
+    backend->fault = xstrdup(fault);
+    vhu_conn_disconnect(backend->conn, fault);
+}
+
+static void
+vhu_backend_forget_fault(struct vhu_backend *backend)
+{
+    free(backend->fault);
+    backend->fault = NULL;
 }
 
 /* Forgets all that belongs to one connection. */
@@ -396,7 +433,7 @@ vhu_backend_reply(struct vhu_request *req, int error)
                                     error == EOPNOTSUPP ? "unsupported"
                                     : "malformed", req->name));
 
-        vhu_conn_disconnect(backend->conn, reason);
+        vhu_backend_close(backend, reason);
         free(reason);
     } else if (vhu_msg_policy(req->msg->hdr.request)->reply
                == VHU_MSG_REPLY_PAYLOAD) {

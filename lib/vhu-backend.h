@@ -123,9 +123,9 @@ struct vhu_conn *vhu_backend_get_conn(const struct vhu_backend *backend);
 bool vhu_backend_is_up(const struct vhu_backend *backend);
 
 /* Returns why the port is not up, in words for an operator, or null if it is
- * up: that of the connection, of the device, or the protocol error that closed
- * the last connection. */
-const char *vhu_backend_get_reason(const struct vhu_backend *backend);
+ * up: that of the connection or of the device, with the protocol error that
+ * made us close the last connection.  Valid until the next call. */
+const char *vhu_backend_get_reason(struct vhu_backend *backend);
 
 /* Closes the connection; a client connects again. */
 void vhu_backend_disconnect(struct vhu_backend *backend, const char *reason);

@@ -234,6 +234,20 @@ def test_reason_protocol_error(switch):
 
 
 @pytest.mark.ours
+def test_reason_protocol_error_client(switch):
+    """The same in client mode, where the port connects again at once."""
+    path = switch.path("vm0.sock")
+    with Frontend(path) as frontend:
+        switch.add_port("vm0", path=path)
+        frontend.connect()
+        frontend.send(9999)
+        switch.wait_status("vm0", "reason", "request 9999")
+        frontend.connect().negotiate()
+        switch.wait_status("vm0", "reason", "no memory table yet")
+        assert "request 9999" in switch.status("vm0")["reason"]
+
+
+@pytest.mark.ours
 def test_reason_goes_away(switch, frontends):
     """A port that is up has no reason not to be."""
     frontends("vm0")
