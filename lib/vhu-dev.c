@@ -45,8 +45,9 @@ enum {
     SUSPECT_INTERVAL = 1000,    /* Buffers on an idle vring that is kicked. */
 };
 
-/* Most chains that are discarded in one go. */
-#define DISCARD_MAX 1024
+/* Most bursts that are discarded in one go, from all vrings of a device.  One
+ * can take a millisecond, if the guest makes its chains as long as it can. */
+#define DISCARD_MAX 32
 
 static const char no_mem_reason[] =
     "no memory table yet: the guest's driver has not started, or its memory "
@@ -68,7 +69,7 @@ static void vhu_vring_check_blocked(struct vhu_dev *,
                                     const struct vhu_vring *);
 static void vhu_vring_set_problem(struct vhu_vring *, char *problem);
 static void vhu_vring_run(struct vhu_dev *, struct vhu_vring *,
-                          long long int now);
+                          long long int now, unsigned int *budget);
 static void vhu_vring_wait(const struct vhu_dev *, const struct vhu_vring *,
                            long long int now);
 
@@ -157,6 +158,7 @@ vhu_dev_set_mem(struct vhu_dev *dev, struct vhu_mem *mem)
 void
 vhu_dev_run(struct vhu_dev *dev)
 {
+    unsigned int budget = DISCARD_MAX;
     long long int now = time_msec();
 
     dev->wakeup_seqno = seq_read(dev->wakeup);
@@ -170,7 +172,7 @@ vhu_dev_run(struct vhu_dev *dev)
     }
 
     for (unsigned int i = 0; i < dev->n_known; i++) {
-        vhu_vring_run(dev, dev->vrings[i], now);
+        vhu_vring_run(dev, dev->vrings[i], now, &budget);
     }
 }
 
@@ -637,13 +639,12 @@ vhu_vring_check_broken(struct vhu_dev *dev, struct vhu_vring *vring)
 }
 
 /* Takes what is transmitted on 'vring', which runs but is disabled, and throws
- * it away ("Ring states"). */
+ * it away ("Ring states").  '*budget' is how many bursts may be taken. */
 static void
-vhu_vring_discard(struct vhu_vring *vring)
+vhu_vring_discard(struct vhu_vring *vring, unsigned int *budget)
 {
     struct virtq_chain chains[VIRTQ_MAX_BURST];
     struct virtq *vq = vring->running;
-    size_t total = 0;
     size_t n;
 
     ovs_spin_lock(&vring->lock);
@@ -654,16 +655,15 @@ vhu_vring_discard(struct vhu_vring *vring)
         }
         virtq_publish_used(vq);
         virtq_call(vq);
-        total += n;
-    } while (n && total < DISCARD_MAX);
+        vring->discarded += n;
+    } while (n && --*budget);
     virtq_enable_kicks(vq, true);
     ovs_spin_unlock(&vring->lock);
-
-    vring->discarded += total;
 }
 
 static void
-vhu_vring_run_disabled(struct vhu_vring *vring, long long int now)
+vhu_vring_run_disabled(struct vhu_vring *vring, long long int now,
+                       unsigned int *budget)
 {
     bool due;
 
@@ -672,9 +672,9 @@ vhu_vring_run_disabled(struct vhu_vring *vring, long long int now)
     }
 
     due = vhu_vring_read_kicks(vring);
-    if (virtq_has_avail(vring->running)) {
+    if (*budget && virtq_has_avail(vring->running)) {
         vring->active = true;
-        vhu_vring_discard(vring);
+        vhu_vring_discard(vring, budget);
         due = true;
     }
     if (due || vring->kick_fd < 0) {
@@ -725,7 +725,8 @@ vhu_vring_run_idle(struct vhu_dev *dev, struct vhu_vring *vring,
 }
 
 static void
-vhu_vring_run(struct vhu_dev *dev, struct vhu_vring *vring, long long int now)
+vhu_vring_run(struct vhu_dev *dev, struct vhu_vring *vring, long long int now,
+              unsigned int *budget)
 {
     if (vring->running) {
         vhu_vring_check_broken(dev, vring);
@@ -733,7 +734,7 @@ vhu_vring_run(struct vhu_dev *dev, struct vhu_vring *vring, long long int now)
 
     if (vring->running) {
         if (!vring->published && vhu_vring_is_transmitq(vring->index)) {
-            vhu_vring_run_disabled(vring, now);
+            vhu_vring_run_disabled(vring, now, budget);
         } else if (!vring->active) {
             vhu_vring_run_idle(dev, vring, now);
         }

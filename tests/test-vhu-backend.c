@@ -46,6 +46,7 @@
 #include "vhu-msg.h"
 #include "vhu-notify.h"
 #include "vhutest.h"
+#include "virtio-barrier.h"
 
 /* A front-end with a script, and the back-end, in one thread.
  *
@@ -1831,6 +1832,50 @@ test_blocked(struct fe *fe)
     xpthread_join(watchdog, NULL);
 }
 
+/* HZ-06: 128 disabled transmitqs share one ring, in which each available chain
+ * is as long as can be.  What is discarded at once is limited in descriptors,
+ * for the whole device. */
+static void
+test_discard_long(struct fe *fe)
+{
+    enum { SIZE = 32768, AVAIL = 0x80000, USED = 0x100000, BUF = 0x200000 };
+    struct virtq_desc *desc = ALIGNED_CAST(struct virtq_desc *, fe->mem);
+    struct virtq_avail *avail = ALIGNED_CAST(struct virtq_avail *,
+                                             &fe->mem[AVAIL]);
+    long long int longest = 0;
+
+    for (int i = 0; i < SIZE; i++) {
+        desc[i].addr = virtio_cpu_to_le64(GPA + BUF);
+        desc[i].len = virtio_cpu_to_le32(1);
+        desc[i].flags = virtio_cpu_to_le16(i < SIZE - 1
+                                           ? VIRTQ_DESC_F_NEXT : 0);
+        desc[i].next = virtio_cpu_to_le16(i + 1);
+        avail->ring[i] = virtio_cpu_to_le16(0);
+    }
+    fe_negotiate(fe, FEATURES);
+    fe_do_mem_table(fe);
+    for (int i = 1; i < 256; i += 2) {
+        struct vhost_user_vring_addr addr = { .index = i, .desc = UVA,
+            .avail = UVA + AVAIL, .used = UVA + USED };
+
+        fe_do_state(fe, VHOST_USER_SET_VRING_NUM, i, SIZE);
+        fe_do_state(fe, VHOST_USER_SET_VRING_BASE, i, 0);
+        fe_do(fe, VHOST_USER_SET_VRING_ADDR, &addr, sizeof addr, NULL, 0);
+        fe_do_fd(fe, VHOST_USER_SET_VRING_KICK, i, fe->kick[i]);
+    }
+    virtio_store_release_le16(&avail->idx, SIZE);
+    for (int i = 0; i < 10; i++) {
+        long long int start = time_msec();
+
+        vhu_backend_run(fe->backend);
+        longest = MAX(longest, time_msec() - start);
+        usleep(10000);
+    }
+    assert(fe->dev->vrings[1]->discarded > 0);
+    assert(longest < 100);
+    printf("ok\n");
+}
+
 /* Load. */
 
 /* 256 vrings. */
@@ -2033,6 +2078,7 @@ test_vhu_backend_main(int argc, char *argv[])
         { "mem-fault", test_mem_fault, 2 },
         { "vanish", test_vanish, 2 },
         { "blocked", test_blocked, 128 },
+        { "discard-long", test_discard_long, 128 },
         { "many", test_many, 128 },
         { "flood", test_flood, 2 },
         { "kick-flood", test_kick_flood, 1 },
