@@ -29,6 +29,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -626,6 +627,57 @@ test_mlockall(void)
     close(fd);
 }
 
+/* M-19, T-13, T-14: what a mapping costs does not depend on its size, regions
+ * may have any size and offset, and a mapping that fails is an error. */
+static void
+test_sparse(void)
+{
+    const struct vhost_user_mem_region specs[] = {
+        { 0, 0xa0000, TOP, 0 },
+        { 0xc0000, 3 * M - 0xc0000 + 12345, TOP + 0xc0000, 0xc0000 },
+        { 4 * G, 1024 * G - 5 * M, TOP + G, 3 * M + 77 },
+    };
+    const struct vhost_user_mem_region whole = { 0, 1024 * G, TOP, 0 };
+    int fd = make_file(1024 * G);
+    const int fds[] = { fd, fd, fd };
+    long long int start = time_msec();
+    struct vhu_mem *mem, *none;
+    struct rlimit limit, old;
+    FILE *stream;
+    char *error;
+    long pages;
+
+    mem = must_create(specs, fds, ARRAY_SIZE(specs));
+    ovs_assert(!vhu_mem_gpa_to_va(mem, 0xa0000, 1));
+    ovs_assert(!vhu_mem_gpa_to_va(mem, 0x9ffff, 2));
+    for (int i = 0; i < ARRAY_SIZE(specs); i++) {
+        uint8_t *va = vhu_mem_gpa_to_va(mem, specs[i].guest_addr,
+                                        specs[i].size);
+        uint8_t byte;
+
+        va[0] = va[specs[i].size - 1] = i + 1;
+        ovs_assert(pread(fd, &byte, 1, specs[i].mmap_offset) == 1);
+        ovs_assert(byte == i + 1);
+    }
+
+    ovs_assert(!getrlimit(RLIMIT_AS, &old));
+    limit = old;
+    stream = fopen("/proc/self/statm", "r");
+    ovs_assert(fscanf(stream, "%ld", &pages) == 1);
+    fclose(stream);
+    limit.rlim_cur = pages * sysconf(_SC_PAGESIZE) + 512 * M;
+    ovs_assert(!setrlimit(RLIMIT_AS, &limit));
+    ovs_assert(vhu_mem_create(&whole, &fd, 1, &none, &error) == ENOMEM);
+    ovs_assert(!none);
+    printf("%s\n", error);
+    free(error);
+    ovs_assert(!setrlimit(RLIMIT_AS, &old));
+
+    vhu_mem_destroy(mem);
+    ovs_assert(time_msec() - start < 1000);
+    close(fd);
+}
+
 /* Guest memory stays out of core dumps. */
 static void
 test_core(void)
@@ -656,6 +708,7 @@ test_vhu_mem_main(int argc, char *argv[])
         { "foreign", test_foreign },
         { "churn", test_churn },
         { "mlockall", test_mlockall },
+        { "sparse", test_sparse },
         { "core", test_core },
     };
 
