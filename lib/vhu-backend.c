@@ -45,6 +45,9 @@ static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(20, 60);
 #define MSG_COST 1              /* Of any message. */
 #define MEM_COST 4              /* Of one that replaces the memory table. */
 
+/* How often we look whether garbage has been collected, in ms. */
+#define GARBAGE_INTERVAL 10
+
 static const char no_fd_reason[] =
     "guest memory is not shared: the memory table came without a file "
     "descriptor (QEMU: memory-backend-memfd,share=on; "
@@ -217,7 +220,9 @@ vhu_backend_run(struct vhu_backend *backend)
 void
 vhu_backend_wait(struct vhu_backend *backend)
 {
-    if (backend->debt) {
+    if (vhu_dev_has_much_garbage(backend->dev)) {
+        poll_timer_wait(GARBAGE_INTERVAL);
+    } else if (backend->debt) {
         token_bucket_wait(&backend->tokens, backend->debt);
     } else if (backend->conn) {
         vhu_conn_wait(backend->conn);
@@ -322,6 +327,9 @@ vhu_backend_receive(struct vhu_backend *backend)
 
         if (backend->debt
             && !token_bucket_withdraw(&backend->tokens, backend->debt)) {
+            return;
+        }
+        if (vhu_dev_has_much_garbage(backend->dev)) {
             return;
         }
         backend->debt = 0;

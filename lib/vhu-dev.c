@@ -49,11 +49,33 @@ enum {
  * can take a millisecond, if the guest makes its chains as long as it can. */
 #define DISCARD_MAX 32
 
+/* Virtqueues and memory regions that wait to be freed, more than which are
+ * "much garbage". */
+#define GARBAGE_MAX 4096
+
+/* What the virtqueues and tables that a device has given up still hold.  Each
+ * of them has a reference, and so may outlive the device. */
+struct vhu_garbage {
+    struct ovs_refcount ref_cnt;
+    atomic_uint n;
+};
+
+/* A virtqueue or a table, the other one is null, after a grace period. */
+struct vhu_garbage_item {
+    struct vhu_garbage *garbage;
+    struct virtq *vq;
+    struct vhu_mem *mem;
+    unsigned int n;             /* What it counts for in 'garbage'. */
+};
+
 static const char no_mem_reason[] =
     "no memory table yet: the guest's driver has not started, or its memory "
     "is not shared (share=on)";
 
 static bool vhu_dev_looks_unshared(const struct vhu_dev *);
+static void vhu_dev_discard(struct vhu_dev *, struct virtq *,
+                            struct vhu_mem *);
+static void vhu_garbage_unref(struct vhu_garbage *);
 static struct vhu_vring *vhu_vring_create(unsigned int index);
 static void vhu_vring_destroy(struct vhu_vring *);
 static void vhu_vring_reset(struct vhu_dev *, struct vhu_vring *);
@@ -89,6 +111,9 @@ vhu_dev_create(const char *name, uint64_t features, unsigned int n_pairs,
     for (unsigned int i = 0; i < 2 * n_pairs; i++) {
         dev->vrings[i] = vhu_vring_create(i);
     }
+    dev->garbage = xmalloc(sizeof *dev->garbage);
+    ovs_refcount_init(&dev->garbage->ref_cnt);
+    atomic_init(&dev->garbage->n, 0);
     dev->wakeup = seq_create();
     dev->wakeup_seqno = seq_read(dev->wakeup);
     return dev;
@@ -105,6 +130,7 @@ vhu_dev_destroy(struct vhu_dev *dev)
     for (unsigned int i = 0; i < 2 * dev->n_pairs; i++) {
         vhu_vring_destroy(dev->vrings[i]);
     }
+    vhu_garbage_unref(dev->garbage);
     seq_destroy(dev->wakeup);
     free(dev->name);
     free(dev);
@@ -146,7 +172,7 @@ void
 vhu_dev_set_mem(struct vhu_dev *dev, struct vhu_mem *mem)
 {
     if (dev->mem) {
-        vhu_mem_destroy_postponed(dev->mem);
+        vhu_dev_discard(dev, NULL, dev->mem);
     }
     dev->mem = mem;
     dev->mem_dead = false;
@@ -261,6 +287,51 @@ void
 vhu_dev_kick_control(struct vhu_dev *dev)
 {
     seq_change(dev->wakeup);
+}
+
+bool
+vhu_dev_has_much_garbage(const struct vhu_dev *dev)
+{
+    unsigned int n;
+
+    atomic_read_relaxed(&dev->garbage->n, &n);
+    return n > GARBAGE_MAX;
+}
+
+static void
+vhu_garbage_unref(struct vhu_garbage *garbage)
+{
+    if (ovs_refcount_unref(&garbage->ref_cnt) == 1) {
+        free(garbage);
+    }
+}
+
+static void
+vhu_garbage_item_free(struct vhu_garbage_item *item)
+{
+    unsigned int n;
+
+    virtq_destroy(item->vq);
+    vhu_mem_destroy(item->mem);
+    atomic_sub(&item->garbage->n, item->n, &n);
+    vhu_garbage_unref(item->garbage);
+    free(item);
+}
+
+/* Frees 'vq' and 'mem', of which one may be null, after a grace period. */
+static void
+vhu_dev_discard(struct vhu_dev *dev, struct virtq *vq, struct vhu_mem *mem)
+{
+    struct vhu_garbage_item *item = xmalloc(sizeof *item);
+    unsigned int n;
+
+    item->garbage = dev->garbage;
+    item->vq = vq;
+    item->mem = mem;
+    item->n = 1 + (mem ? mem->n_regions : 0);
+    ovs_refcount_ref(&dev->garbage->ref_cnt);
+    atomic_add(&dev->garbage->n, item->n, &n);
+    ovsrcu_postpone(vhu_garbage_item_free, item);
 }
 
 /* Returns true if a vring was kicked without ever having a buffer, and no
@@ -532,9 +603,7 @@ vhu_vring_halt(struct vhu_dev *dev, struct vhu_vring *vring)
     vring->running = NULL;
     vring->published = false;
     dev->changed = true;
-
-    /* ovsrcu_postpone() wants a complete type. */
-    ovsrcu_postpone__((void (*)(void *)) virtq_destroy, vq);
+    vhu_dev_discard(dev, vq, NULL);
 }
 
 /* Gives the virtqueue of 'vring' to the data path, or takes it away. */
@@ -613,7 +682,9 @@ vhu_vring_check_broken(struct vhu_dev *dev, struct vhu_vring *vring)
     enum virtq_error error;
     uint64_t value, limit;
 
-    if (OVS_LIKELY(n == vring->n_broken)) {
+    if (OVS_LIKELY(n == vring->n_broken) || vhu_mem_is_dead(dev->mem)) {
+        /* What a ring made of zeros looks like is of no interest: the next
+         * vhu_dev_run() finds the memory gone. */
         return;
     }
     vring->n_broken = n;

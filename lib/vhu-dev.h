@@ -95,6 +95,7 @@
 
 struct seq;
 struct vhu_dev;
+struct vhu_garbage;
 struct vhu_mem;
 
 /* How vring indices map to the queues of a network device ("Network Device:
@@ -202,6 +203,9 @@ struct vhu_dev {
     unsigned int n_known;       /* Of these, how many the peer may have named:
                                  * the others have nothing to do. */
 
+    struct vhu_garbage *garbage; /* What waits for the end of a grace
+                                 * period. */
+
     bool changed;               /* Call ops->changed() at the next chance. */
     struct seq *wakeup;         /* Changed by vhu_dev_kick_control(). */
     uint64_t wakeup_seqno;      /* Value of 'wakeup' that was seen. */
@@ -279,6 +283,12 @@ bool vhu_dev_is_up(const struct vhu_dev *dev);
 /* Returns the number of queue pairs that have a started vring: the highest
  * such pair, plus 1. */
 unsigned int vhu_dev_n_started_pairs(const struct vhu_dev *dev);
+
+/* Returns true if so many virtqueues and tables of 'dev' wait for the end of a
+ * grace period that the peer must wait, too: what it sends can make several
+ * hundred mappings outdated at a time, and as long as any thread of the switch
+ * is busy none of them goes away. */
+bool vhu_dev_has_much_garbage(const struct vhu_dev *dev);
 
 /* Returns true if any vring is broken: DEVICE_NEEDS_RESET. */
 bool vhu_dev_is_broken(const struct vhu_dev *dev);

@@ -1876,6 +1876,58 @@ test_discard_long(struct fe *fe)
     printf("ok\n");
 }
 
+/* A thread that is away for long, as the main thread can be. */
+static void *
+busy_main(void *stop_)
+{
+    atomic_bool *stop = stop_;
+    bool stopped;
+
+    do {
+        usleep(1000);
+        atomic_read(stop, &stopped);
+    } while (!stopped);
+    return NULL;
+}
+
+/* HZ-15: memory tables that are replaced faster than the old ones can be
+ * freed, while no grace period ends. */
+static void
+test_garbage(struct fe *fe)
+{
+    atomic_bool stop = ATOMIC_VAR_INIT(false);
+    struct vhost_user_mem_table table = mem_table();
+    long long int end;
+    pthread_t busy;
+    int n_maps;
+
+    fe_up(fe);
+    ovsrcu_barrier();
+    n_maps = count_maps();
+    busy = ovs_thread_create("busy", busy_main, &stop);
+    for (end = time_msec() + 1000; time_msec() < end; ) {
+        for (int i = 0; i < 16; i++) {
+            struct pollfd pfd = { .fd = fe->sock, .events = POLLOUT };
+
+            if (poll(&pfd, 1, 0) == 1) {
+                fe_send(fe, VHOST_USER_SET_MEM_TABLE, 0, &table,
+                        MEM_TABLE_SIZE(1), &fe->memfd, 1);
+            }
+        }
+        vhu_backend_run(fe->backend);
+    }
+    assert(count_maps() - n_maps < 1000);
+    atomic_store(&stop, true);
+    xpthread_join(busy, NULL);
+
+    /* The rest of them. */
+    fe_get_u64(fe, VHOST_USER_GET_FEATURES);
+    assert(vhu_backend_is_up(fe->backend));
+    ovsrcu_barrier();
+    assert(count_maps() == n_maps);
+    printf("ok\n");
+}
+
 /* Load. */
 
 /* 256 vrings. */
@@ -2079,6 +2131,7 @@ test_vhu_backend_main(int argc, char *argv[])
         { "vanish", test_vanish, 2 },
         { "blocked", test_blocked, 128 },
         { "discard-long", test_discard_long, 128 },
+        { "garbage", test_garbage, 2 },
         { "many", test_many, 128 },
         { "flood", test_flood, 2 },
         { "kick-flood", test_kick_flood, 1 },
