@@ -28,6 +28,7 @@ lib_libvhu_a_SOURCES += lib/vhu-msg.c lib/vhu-msg.h
 lib_libvhu_a_SOURCES += lib/vhu-notify.c lib/vhu-notify.h
 lib_libvhu_a_SOURCES += lib/vhu-sigbus.c lib/vhu-sigbus.h
 lib_libvhu_a_SOURCES += lib/virtq.c lib/virtq-impl.h lib/virtq.h
+lib_libvhu_a_SOURCES += lib/virtq-packed.c lib/virtq-packed.h
 lib_libvhu_a_SOURCES += lib/virtq-split.c lib/virtq-split.h
 lib_libvhu_a_SOURCES += lib/vhost-user-spec.h
 lib_libvhu_a_SOURCES += lib/virtio-barrier.h

@@ -701,18 +701,21 @@ vhu_backend_set_vring_num(struct vhu_dev *dev, struct vhu_request *req)
     return 0;
 }
 
-/* Checks the addresses in 'req' for a split virtqueue, of the smallest size if
- * the size is not known yet.  virtq_create() will check them again, but then
- * the front-end has gone on. */
-static int
-vhu_backend_check_addr(const struct vhu_dev *dev, struct vhu_request *req)
+/* An area of a virtqueue, as SET_VRING_ADDR names it. */
+struct vhu_area {
+    const char *name;
+    uint64_t uva, size, align;
+};
+
+/* Stores in 'areas' those of a virtqueue at 'addr' with 'n' descriptors.  In
+ * the packed format the driver area takes the place of the available ring, the
+ * device area that of the used ring. */
+static void
+vhu_backend_get_areas(const struct vhu_dev *dev,
+                      const struct vhost_user_vring_addr *addr, uint64_t n,
+                      struct vhu_area areas[3])
 {
-    const struct vhost_user_vring_addr *addr = &req->msg->payload.vring_addr;
-    uint64_t n = MAX(req->vring->size, 1);
-    const struct {
-        const char *name;
-        uint64_t uva, size, align;
-    } areas[] = {
+    const struct vhu_area split[3] = {
         { "descriptor table", addr->desc, n * sizeof(struct virtq_desc),
           VIRTQ_DESC_ALIGN },
         { "available ring", addr->avail,
@@ -722,7 +725,29 @@ vhu_backend_check_addr(const struct vhu_dev *dev, struct vhu_request *req)
           sizeof(struct virtq_used) + n * sizeof(struct virtq_used_elem)
           + sizeof(virtio_le16), VIRTQ_USED_ALIGN },
     };
+    const struct vhu_area packed[3] = {
+        { "descriptor ring", addr->desc, n * sizeof(struct pvirtq_desc),
+          PVIRTQ_DESC_ALIGN },
+        { "driver event suppression", addr->avail,
+          sizeof(struct pvirtq_event_suppress), PVIRTQ_EVENT_ALIGN },
+        { "device event suppression", addr->used,
+          sizeof(struct pvirtq_event_suppress), PVIRTQ_EVENT_ALIGN },
+    };
 
+    memcpy(areas, (dev->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED)
+                   ? packed : split), sizeof split);
+}
+
+/* Checks the addresses in 'req', for a virtqueue of the smallest size if the
+ * size is not known yet.  virtq_create() will check them again, but then the
+ * front-end has gone on. */
+static int
+vhu_backend_check_addr(const struct vhu_dev *dev, struct vhu_request *req)
+{
+    struct vhu_area areas[3];
+
+    vhu_backend_get_areas(dev, &req->msg->payload.vring_addr,
+                          MAX(req->vring->size, 1), areas);
     for (size_t i = 0; i < ARRAY_SIZE(areas); i++) {
         bool aligned = areas[i].uva % areas[i].align == 0;
 
@@ -747,7 +772,7 @@ vhu_backend_set_vring_addr(struct vhu_dev *dev, struct vhu_request *req)
                       "0: a dirty log was not negotiated)", addr->flags,
                       vring->index);
     }
-    if (dev->mem && !(dev->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED))) {
+    if (dev->mem) {
         int error = vhu_backend_check_addr(dev, req);
 
         if (error) {

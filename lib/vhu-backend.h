@@ -75,6 +75,7 @@ struct vhu_conn_config;
      | VIRTIO_BIT(VIRTIO_F_EVENT_IDX)                           \
      | VIRTIO_BIT(VHOST_USER_F_PROTOCOL_FEATURES)               \
      | VIRTIO_BIT(VIRTIO_F_VERSION_1)                           \
+     | VIRTIO_BIT(VIRTIO_F_RING_PACKED)                         \
      | VIRTIO_BIT(VIRTIO_F_IN_ORDER))
 
 #define VHU_BACKEND_PROTOCOL_FEATURES                           \

@@ -256,7 +256,10 @@ void vhu_vring_set_err_fd(struct vhu_vring *vring, int fd);
 /* The positions 'avail' and 'used' as SET_VRING_BASE and GET_VRING_BASE carry
  * them ("Vring descriptor indices for split virtqueues", "... for packed
  * virtqueues").  vhu_vring_set_base() returns 0, or EINVAL if 'num' is no
- * position in the negotiated format. */
+ * position in the negotiated format.
+ *
+ * Of a packed virtqueue, DPDK fills in only the lower half, which is 'avail'.
+ * virtq_create() sorts that out when it looks at the ring. */
 int vhu_vring_set_base(const struct vhu_dev *dev, struct vhu_vring *vring,
                        uint32_t num);
 uint32_t vhu_vring_get_base(const struct vhu_dev *dev,

@@ -81,6 +81,14 @@ virtio_load_acquire_le16(const virtio_le16 *p)
         (const OVS_FORCE uint16_t *) p, __ATOMIC_ACQUIRE));
 }
 
+static inline uint64_t
+virtio_load_acquire_le64(const virtio_le64 *p)
+{
+    VIRTIO_LOAD_HOOK(p, sizeof *p);
+    return virtio_le64_to_cpu((OVS_FORCE virtio_le64) __atomic_load_n(
+        (const OVS_FORCE uint64_t *) p, __ATOMIC_ACQUIRE));
+}
+
 /* Copies 'size' bytes from shared memory at 'src', which need not be aligned,
  * to 'dst'.  The copy is what counts afterwards: the compiler may not go back
  * to 'src' for any part of it. */
@@ -122,6 +130,17 @@ virtio_store_release_le16(virtio_le16 *p, uint16_t x)
     __atomic_store_n((OVS_FORCE uint16_t *) p,
                      (OVS_FORCE uint16_t) virtio_cpu_to_le16(x),
                      __ATOMIC_RELEASE);
+}
+
+/* Replaces '*p' by 'new' if it is 'old'. */
+static inline void
+virtio_replace_le16(virtio_le16 *p, uint16_t old, uint16_t new)
+{
+    uint16_t expected = (OVS_FORCE uint16_t) virtio_cpu_to_le16(old);
+
+    __atomic_compare_exchange_n((OVS_FORCE uint16_t *) p, &expected,
+                                (OVS_FORCE uint16_t) virtio_cpu_to_le16(new),
+                                false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 
 static inline void

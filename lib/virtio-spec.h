@@ -25,6 +25,8 @@
  * source of these names: <linux/virtio_*.h> defines some of them as macros
  * and must not be included anywhere. */
 
+#include <stddef.h>
+
 #include "virtio-endian.h"
 #include "openvswitch/compiler.h"
 
@@ -150,6 +152,38 @@ BUILD_ASSERT_DECL(sizeof(struct virtq_used) == 4);
 #define VIRTQ_DESC_ALIGN 16
 #define VIRTQ_AVAIL_ALIGN 2
 #define VIRTQ_USED_ALIGN 4
+
+/* "Packed Virtqueues", "Descriptor Ring". */
+struct pvirtq_desc {
+    virtio_le64 addr;           /* Guest address. */
+    virtio_le32 len;
+    virtio_le16 id;             /* Buffer ID. */
+    virtio_le16 flags;          /* VIRTQ_DESC_F_*. */
+};
+BUILD_ASSERT_DECL(sizeof(struct pvirtq_desc) == 16);
+BUILD_ASSERT_DECL(offsetof(struct pvirtq_desc, len) == 8);
+BUILD_ASSERT_DECL(offsetof(struct pvirtq_desc, id) == 12);
+BUILD_ASSERT_DECL(offsetof(struct pvirtq_desc, flags) == 14);
+
+/* "Event Suppression Structure Format". */
+enum pvirtq_event_flags {
+    RING_EVENT_FLAGS_ENABLE = 0,
+    RING_EVENT_FLAGS_DISABLE = 1,
+    RING_EVENT_FLAGS_DESC = 2,  /* VIRTIO_F_EVENT_IDX only. */
+};
+
+struct pvirtq_event_suppress {
+    virtio_le16 desc;           /* Bits 0 to 14 are the offset of a descriptor,
+                                 * bit 15 is the wrap counter. */
+    virtio_le16 flags;          /* RING_EVENT_FLAGS_*, in bits 0 and 1. */
+};
+BUILD_ASSERT_DECL(sizeof(struct pvirtq_event_suppress) == 4);
+BUILD_ASSERT_DECL(offsetof(struct pvirtq_event_suppress, flags) == 2);
+
+/* Alignment of the descriptor ring and the event suppression structures
+ * ("Packed Virtqueues"). */
+#define PVIRTQ_DESC_ALIGN 16
+#define PVIRTQ_EVENT_ALIGN 4
 
 /* "Network Device: Device Operation", struct virtio_net_hdr.  A legacy driver
  * without VIRTIO_NET_F_MRG_RXBUF leaves 'num_buffers' out. */

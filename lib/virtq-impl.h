@@ -53,6 +53,13 @@ struct virtq_split_ring {
     virtio_le16 *avail_event;
 };
 
+/* The same of a packed one. */
+struct virtq_packed_ring {
+    struct pvirtq_desc *desc;
+    const struct pvirtq_event_suppress *driver_event;
+    struct pvirtq_event_suppress *device_event;
+};
+
 struct virtq {
     /* Constant. */
     PADDED_MEMBERS(CACHE_LINE_SIZE,
@@ -63,12 +70,15 @@ struct virtq {
         bool event_idx;         /* VIRTIO_F_EVENT_IDX. */
         bool indirect;          /* VIRTIO_F_INDIRECT_DESC. */
         bool notify_on_empty;   /* VIRTIO_F_NOTIFY_ON_EMPTY. */
-        struct virtq_split_ring split;
+        union {
+            struct virtq_split_ring split;
+            struct virtq_packed_ring packed;
+        };
         const struct vhu_mem *mem;
         struct virtq_counters *counters;
         struct virtq_seg *segs; /* Space for the segments of a burst. */
         size_t max_segs;
-        struct virtq_desc *table; /* Copy of an indirect table. */
+        void *table;            /* Copy of an indirect table. */
     );
 
     /* Under the lock of the vring, but for the loads of virtq_has_avail().
@@ -78,8 +88,15 @@ struct virtq {
         struct virtq_pos next_used;  /* Next place to write a used one. */
         struct virtq_pos published;  /* 'next_used' as the driver sees it. */
         uint16_t driver_idx;    /* Split: available index, as last read. */
-        uint16_t signalled;     /* 'published.idx' at the last decision whether
-                                 * to notify. */
+        uint16_t signalled;     /* Split: 'published.idx' at the last decision
+                                 * whether to notify. */
+        uint16_t first_flags;   /* Packed: of the descriptor at 'published'. */
+        uint32_t n_unpublished; /* Packed: slots from 'published' on that are
+                                 * used. */
+        uint32_t n_unsignalled; /* Packed: slots published since the last
+                                 * decision whether to notify. */
+        bool note_due;          /* Packed: write down where we are when that is
+                                 * published. */
         uint16_t event_base;    /* 'next_avail.idx' when the kick suppression
                                  * was last renewed. */
         bool usable;            /* Not broken, memory not dead. */
@@ -106,6 +123,7 @@ void *virtq_map_area(const struct virtq_config *, const char *name,
                      uint64_t uva, uint64_t size, uint64_t align,
                      char **error);
 uint8_t *virtq_translate_slow(struct virtq *, uint64_t gpa, uint64_t len);
+bool virtq_copy_table(struct virtq *, uint64_t gpa, uint32_t n);
 
 /* Adds 'n' to '*counter', which other threads may be reading. */
 static inline void
@@ -151,7 +169,10 @@ struct virtq_desc_copy {
     uint64_t addr;
     uint32_t len;
     uint16_t flags;
-    uint16_t next;
+    union {
+        uint16_t next;          /* Split. */
+        uint16_t id;            /* Packed. */
+    };
 };
 
 /* A chain that is being walked.

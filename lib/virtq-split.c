@@ -249,60 +249,30 @@ read_chain(struct virtq *vq, uint16_t head, struct virtq_walk *walk,
     }
 }
 
-/* Copies the indirect table at 'gpa', of 'n' descriptors, to 'vq->table'.
- * Returns false, with 'vq' broken, if it is outside memory.  The table need
- * not be aligned, and may cross from one region into the next. */
-static bool
-copy_table(struct virtq *vq, uint64_t gpa, uint32_t n)
-{
-    size_t left = n * sizeof *vq->table;
-    uint8_t *dst = (uint8_t *) vq->table;
-    const void *src = virtq_translate(vq, gpa, left);
-
-    if (OVS_LIKELY(src)) {
-        virtio_load_copy(dst, src, left);
-        return true;
-    }
-    while (left) {
-        uint64_t part;
-
-        src = vhu_mem_gpa_to_va_part(vq->mem, gpa, &part);
-        if (!src) {
-            virtq_break(vq, VIRTQ_ERROR_ADDRESS, gpa, 0);
-            return false;
-        }
-        part = MIN(part, left);
-        virtio_load_copy(dst, src, part);
-        dst += part;
-        gpa += part;
-        left -= part;
-    }
-    return true;
-}
-
 /* Walks the indirect table that 'indirect' refers to.  Returns false, with
  * 'vq' broken, if it makes no sense. */
 static bool
 read_table(struct virtq *vq, struct virtq_walk *walk,
            const struct virtq_desc_copy *indirect)
 {
-    uint32_t n = indirect->len / sizeof *vq->table;
+    const struct virtq_desc *table = vq->table;
+    uint32_t n = indirect->len / sizeof *table;
     uint32_t n_left = n;
     uint16_t i = 0;
 
     /* virtio, "The Virtqueue Descriptor Table": a driver must not set both
      * flags, nor use a table without the feature. */
     if (!vq->indirect || indirect->flags & VIRTQ_DESC_F_NEXT
-        || !n || n > vq->size || indirect->len % sizeof *vq->table) {
+        || !n || n > vq->size || indirect->len % sizeof *table) {
         virtq_break(vq, VIRTQ_ERROR_INDIRECT, indirect->len, vq->size);
         return false;
     }
-    if (!copy_table(vq, indirect->addr, n)) {
+    if (!virtq_copy_table(vq, indirect->addr, n)) {
         return false;
     }
 
     for (;;) {
-        const struct virtq_desc *d = &vq->table[i];
+        const struct virtq_desc *d = &table[i];
         struct virtq_desc_copy desc = {
             .addr = virtio_le64_to_cpu(d->addr),
             .len = virtio_le32_to_cpu(d->len),

@@ -26,9 +26,18 @@
 #include "util.h"
 #include "vhu-notify.h"
 #include "virtq-impl.h"
+#include "virtq-packed.h"
 #include "virtq-split.h"
 
 static void virtq_notify(struct virtq *);
+
+/* The format is looked at once for each of the functions below, which means
+ * once for a burst. */
+static ALWAYS_INLINE inline bool
+is_packed(const struct virtq *vq)
+{
+    return vq->format == VIRTQ_PACKED;
+}
 
 const char *
 virtq_error_to_string(enum virtq_error error)
@@ -50,10 +59,6 @@ virtq_create(const struct virtq_config *config, struct virtq **vqp,
 
     *vqp = NULL;
     *error = NULL;
-    if (config->format != VIRTQ_SPLIT) {
-        *error = xstrdup("packed virtqueues are not supported");
-        return EOPNOTSUPP;
-    }
     if (!config->size || config->size > VIRTQ_MAX_SIZE) {
         *error = xasprintf("size %"PRIu32" is not in the range 1 to %d",
                            config->size, VIRTQ_MAX_SIZE);
@@ -74,7 +79,9 @@ virtq_create(const struct virtq_config *config, struct virtq **vqp,
     vq->call_fd = config->call_fd;
     vq->usable = true;
     vq->force_call = true;
-    retval = virtq_split_init(vq, config, error);
+    retval = (is_packed(vq)
+              ? virtq_packed_init(vq, config, error)
+              : virtq_split_init(vq, config, error));
     if (retval) {
         free_cacheline(vq);
         return retval;
@@ -86,7 +93,10 @@ virtq_create(const struct virtq_config *config, struct virtq **vqp,
      * counted, of one byte each.  They are unusable.) */
     vq->max_segs = MIN(2 * vq->size + VHU_MEM_MAX_REGIONS, UINT16_MAX);
     vq->segs = xmalloc(vq->max_segs * sizeof *vq->segs);
-    vq->table = vq->indirect ? xmalloc(vq->size * sizeof *vq->table) : NULL;
+    BUILD_ASSERT(sizeof(struct virtq_desc) == sizeof(struct pvirtq_desc));
+    vq->table = (vq->indirect
+                 ? xmalloc(vq->size * sizeof(struct virtq_desc))
+                 : NULL);
 
     /* Our predecessor may have died between publishing and notifying. */
     virtq_notify(vq);
@@ -121,56 +131,87 @@ virtq_get_features(const struct virtq *vq)
 size_t
 virtq_take_avail(struct virtq *vq, struct virtq_chain chains[], size_t max)
 {
-    return virtq_split_take_avail(vq, chains, max);
+    return (is_packed(vq)
+            ? virtq_packed_take_avail(vq, chains, max)
+            : virtq_split_take_avail(vq, chains, max));
 }
 
 void
 virtq_put_back(struct virtq *vq, const struct virtq_chain chains[], size_t n)
 {
-    virtq_split_put_back(vq, chains, n);
+    if (is_packed(vq)) {
+        virtq_packed_put_back(vq, chains, n);
+    } else {
+        virtq_split_put_back(vq, chains, n);
+    }
 }
 
 void
 virtq_add_used(struct virtq *vq, const struct virtq_chain *chain, uint32_t len)
 {
-    virtq_split_add_used(vq, chain, &len, 1);
+    virtq_add_used_burst(vq, chain, &len, 1);
 }
 
 void
 virtq_add_used_burst(struct virtq *vq, const struct virtq_chain chains[],
                      const uint32_t lens[], size_t n)
 {
-    virtq_split_add_used(vq, chains, lens, n);
+    if (is_packed(vq)) {
+        virtq_packed_add_used(vq, chains, lens, n);
+    } else {
+        virtq_split_add_used(vq, chains, lens, n);
+    }
 }
 
 void
 virtq_publish_used(struct virtq *vq)
 {
-    virtq_split_publish_used(vq);
+    if (is_packed(vq)) {
+        virtq_packed_publish_used(vq);
+    } else {
+        virtq_split_publish_used(vq);
+    }
+}
+
+/* Returns true if anything was published since the last virtq_call().  A
+ * packed ring may have been gone round just once. */
+static bool
+virtq_has_news(const struct virtq *vq)
+{
+    return (is_packed(vq)
+            ? vq->n_unsignalled > 0
+            : vq->signalled != vq->published.idx);
 }
 
 void
 virtq_call(struct virtq *vq)
 {
-    if (vq->signalled == vq->published.idx || !vq->usable) {
+    if (!virtq_has_news(vq) || !vq->usable) {
         return;
     }
     if (vq->call_fd < 0) {
         /* Nobody to tell.  Whoever comes will be told. */
         vq->force_call = true;
-    } else if (virtq_split_wants_call(vq)) {
+    } else if (is_packed(vq)
+               ? virtq_packed_wants_call(vq)
+               : virtq_split_wants_call(vq)) {
         vq->force_call = false;
         virtq_notify(vq);
     } else {
         virtq_count(&vq->counters->calls_suppressed, 1);
     }
     vq->signalled = vq->published.idx;
+    vq->n_unsignalled = 0;
 }
 
 void
 virtq_prefetch_next(struct virtq *vq)
 {
-    virtq_split_prefetch_next(vq);
+    if (is_packed(vq)) {
+        virtq_packed_prefetch_next(vq);
+    } else {
+        virtq_split_prefetch_next(vq);
+    }
 }
 
 bool
@@ -182,16 +223,24 @@ virtq_has_avail(const struct virtq *vq)
 uint32_t
 virtq_n_avail(const struct virtq *vq)
 {
-    return (__atomic_load_n(&vq->usable, __ATOMIC_RELAXED)
-            ? virtq_split_n_avail(vq)
-            : 0);
+    if (OVS_UNLIKELY(!__atomic_load_n(&vq->usable, __ATOMIC_RELAXED))) {
+        return 0;
+    }
+    return (is_packed(vq)
+            ? virtq_packed_n_avail(vq)
+            : virtq_split_n_avail(vq));
 }
 
 void
 virtq_enable_kicks(struct virtq *vq, bool enable)
 {
     vq->kicks_enabled = enable;
-    if (virtq_check_usable(vq)) {
+    if (!virtq_check_usable(vq)) {
+        return;
+    }
+    if (is_packed(vq)) {
+        virtq_packed_enable_kicks(vq);
+    } else {
         virtq_split_enable_kicks(vq);
     }
 }
@@ -304,6 +353,37 @@ virtq_translate_slow(struct virtq *vq, uint64_t gpa, uint64_t len)
         }
     }
     return NULL;
+}
+
+/* Copies the indirect table at 'gpa', of 'n' descriptors, to 'vq->table'.
+ * Returns false, with 'vq' broken, if it is outside memory.  The table need
+ * not be aligned, and may cross from one region into the next. */
+bool
+virtq_copy_table(struct virtq *vq, uint64_t gpa, uint32_t n)
+{
+    size_t left = n * sizeof(struct virtq_desc);
+    uint8_t *dst = vq->table;
+    const void *src = virtq_translate(vq, gpa, left);
+
+    if (OVS_LIKELY(src)) {
+        virtio_load_copy(dst, src, left);
+        return true;
+    }
+    while (left) {
+        uint64_t part;
+
+        src = vhu_mem_gpa_to_va_part(vq->mem, gpa, &part);
+        if (!src) {
+            virtq_break(vq, VIRTQ_ERROR_ADDRESS, gpa, 0);
+            return false;
+        }
+        part = MIN(part, left);
+        virtio_load_copy(dst, src, part);
+        dst += part;
+        gpa += part;
+        left -= part;
+    }
+    return true;
 }
 
 /* Adds the 'len' bytes at guest address 'gpa', which may cross from one region

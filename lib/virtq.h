@@ -182,7 +182,9 @@ struct virtq;
  * A split virtqueue publishes from the used index in memory on, and takes from
  * 'avail' on unless that makes no sense (it is behind the used index, or
  * further from it or from the driver's index than the size of the ring): then
- * from the used index on, too.  virtq_get_base() tells.
+ * from the used index on, too.  A packed virtqueue takes from 'avail' on and
+ * publishes from 'used' on unless the descriptors say that this makes no
+ * sense, see virtq-packed.h.  virtq_get_base() tells.
  *
  * Sends one notification, in case an earlier device did not get to it.  The
  * first used buffers are notified of regardless of the driver's event index,

@@ -27,11 +27,13 @@ tests_vhutest_SOURCES += tests/vhu-peer.c tests/vhu-peer.h
 tests_vhutest_SOURCES += tests/test-vhu-packet.c
 tests_vhutest_SOURCES += tests/test-vhu-qos.c
 tests_vhutest_SOURCES += tests/test-vhu-notify.c
+tests_vhutest_SOURCES += tests/test-virtq-packed.c
 tests_vhutest_SOURCES += tests/test-virtq-race.c
 tests_vhutest_SOURCES += tests/test-virtq-run.c
 tests_vhutest_SOURCES += tests/test-virtq-split.c
 tests_vhutest_SOURCES += tests/virtq-fixture.h
 tests_vhutest_SOURCES += tests/virtq-mock.c tests/virtq-mock.h
+tests_vhutest_SOURCES += tests/virtq-mock-packed.c
 
 tests_vhutest_LDADD = $(PLUGIN_LIBS) $(OVS_LIBOPENVSWITCH) $(OVS_LIBS)
 VHU_OBJECTS += $(tests_vhutest_OBJECTS)

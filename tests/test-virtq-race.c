@@ -30,6 +30,7 @@ static void change_memory(const void *p, size_t size);
 #define virtq_add_used_burst race_virtq_add_used_burst
 #define virtq_break race_virtq_break
 #define virtq_call race_virtq_call
+#define virtq_copy_table race_virtq_copy_table
 #define virtq_create race_virtq_create
 #define virtq_destroy race_virtq_destroy
 #define virtq_enable_kicks race_virtq_enable_kicks
@@ -41,6 +42,15 @@ static void change_memory(const void *p, size_t size);
 #define virtq_has_avail race_virtq_has_avail
 #define virtq_map_area race_virtq_map_area
 #define virtq_n_avail race_virtq_n_avail
+#define virtq_packed_add_used race_virtq_packed_add_used
+#define virtq_packed_enable_kicks race_virtq_packed_enable_kicks
+#define virtq_packed_init race_virtq_packed_init
+#define virtq_packed_n_avail race_virtq_packed_n_avail
+#define virtq_packed_prefetch_next race_virtq_packed_prefetch_next
+#define virtq_packed_publish_used race_virtq_packed_publish_used
+#define virtq_packed_put_back race_virtq_packed_put_back
+#define virtq_packed_take_avail race_virtq_packed_take_avail
+#define virtq_packed_wants_call race_virtq_packed_wants_call
 #define virtq_prefetch_next race_virtq_prefetch_next
 #define virtq_publish_used race_virtq_publish_used
 #define virtq_put_back race_virtq_put_back
@@ -61,6 +71,13 @@ static void change_memory(const void *p, size_t size);
 #include "virtq.c"
 #include "virtq-split.c"
 
+/* Both formats have functions of these names. */
+#define read_chain packed_read_chain
+#define read_desc packed_read_desc
+#define read_table packed_read_table
+#define set_start packed_set_start
+#include "virtq-packed.c"
+
 #include "virtq-fixture.h"
 #include "vhutest.h"
 
@@ -69,6 +86,7 @@ static void change_memory(const void *p, size_t size);
 static uint32_t seed = 1;
 static const uint8_t *avail_idx; /* Where it is. */
 static uint16_t right_flags;    /* Of a buffer of the right direction. */
+static bool packed;
 
 static uint64_t
 any_address(void)
@@ -100,6 +118,18 @@ any_length(void)
                                        : ARRAY_SIZE(lengths)))];
 }
 
+/* Random flags that say whose a packed descriptor is: in most cases the
+ * driver's, in this lap or the next. */
+static uint16_t
+any_owner(void)
+{
+    static const uint16_t owners[] = {
+        VIRTQ_DESC_F_AVAIL, VIRTQ_DESC_F_USED, OWNER_FLAGS, 0,
+    };
+
+    return owners[mock_random(&seed, mock_random(&seed, 8) ? 2 : 4)];
+}
+
 static void
 put_any_desc(uint8_t *p)
 {
@@ -111,10 +141,13 @@ put_any_desc(uint8_t *p)
 
     flags |= mock_random(&seed, 3) ? 0 : VIRTQ_DESC_F_NEXT;
     flags |= mock_random(&seed, 10) ? 0 : VIRTQ_DESC_F_INDIRECT;
+    if (packed) {
+        flags |= any_owner();
+    }
     memcpy(p, &addr, sizeof addr);
     memcpy(p + 8, &len, sizeof len);
-    memcpy(p + 12, &flags, sizeof flags);
-    memcpy(p + 14, &next, sizeof next);
+    memcpy(p + (packed ? 14 : 12), &flags, sizeof flags);
+    memcpy(p + (packed ? 12 : 14), &next, sizeof next);
 }
 
 /* The hook.  Which field is read shows in its size. */
@@ -133,7 +166,9 @@ change_memory(const void *p_, size_t size)
         uint16_t x;
 
         memcpy(&x, p, sizeof x);
-        if (!mock_random(&seed, 100)) {
+        if (packed) {
+            x ^= any_owner();
+        } else if (!mock_random(&seed, 100)) {
             x = mock_random(&seed, 65536);
         } else if (p == avail_idx) {
             x += mock_random(&seed, 2);
@@ -142,7 +177,12 @@ change_memory(const void *p_, size_t size)
         }
         memcpy(p, &x, sizeof x);
     } else if (size == 8) {
-        memcpy(p, &desc[mock_random(&seed, 2) * 8], 8);
+        /* Of a packed one, the flags have to be flags. */
+        memcpy(p, &desc[packed && (uintptr_t) p % 16
+                        ? 8 : mock_random(&seed, 2) * 8], 8);
+    } else if (size == 4) {
+        /* The driver's event suppression. */
+        memcpy(p, &desc[mock_random(&seed, 3) * 4], 4);
     } else {
         for (size_t i = 0; i + 16 <= size; i += 16) {
             put_any_desc(p + i);
@@ -156,7 +196,9 @@ touch(struct fixture *f, const struct virtq_chain *chain)
 {
     fixture_check_chain(f, chain);
     CHECK(chain->size <= VIRTQ_MAX_CHAIN_BYTES);
-    CHECK(chain->id < SIZE);
+    CHECK(packed || chain->id < SIZE);
+    CHECK(chain->n_descs > 0);
+    CHECK(!packed || chain->n_descs <= SIZE);
     for (int i = 0; i < chain->n_segs; i++) {
         const struct virtq_seg *seg = &chain->segs[i];
 
@@ -169,6 +211,31 @@ touch(struct fixture *f, const struct virtq_chain *chain)
     }
 }
 
+/* Makes some buffers available. */
+static void
+make_avail(struct fixture *f)
+{
+    bool loop;
+
+    if (!packed) {
+        mock_put16(&f->mock_mem, f->driver.avail + 2,
+                   f->vq->next_avail.idx + mock_random(&seed, SIZE));
+        return;
+    }
+    loop = !mock_random(&seed, 20);
+    for (int i = loop ? SIZE - 1 : mock_random(&seed, SIZE); i >= 0; i--) {
+        struct virtq_pos pos = pos_add(f->vq->next_avail, i, SIZE);
+        uint8_t *p = mock_at(&f->mock_mem, f->driver.desc + 16 * pos.idx);
+        uint16_t flags;
+
+        put_any_desc(p);
+        memcpy(&flags, p + 14, sizeof flags);
+        flags |= loop ? VIRTQ_DESC_F_NEXT : 0;
+        flags = (flags & ~OWNER_FLAGS) | avail_flags(pos.wrap);
+        memcpy(p + 14, &flags, sizeof flags);
+    }
+}
+
 static void
 race(enum virtq_access access, int n_rounds)
 {
@@ -178,23 +245,24 @@ race(enum virtq_access access, int n_rounds)
 
     fixture_init(&f, SIZE, 0,
                  (VIRTIO_BIT(VIRTIO_F_INDIRECT_DESC)
-                  | VIRTIO_BIT(VIRTIO_F_EVENT_IDX)), access);
+                  | VIRTIO_BIT(VIRTIO_F_EVENT_IDX)
+                  | (packed ? VIRTIO_BIT(VIRTIO_F_RING_PACKED) : 0)), access);
     right_flags = access == VIRTQ_DEVICE_WRITES ? VIRTQ_DESC_F_WRITE : 0;
     avail_idx = mock_at(&f.mock_mem, f.driver.avail + 2);
     fixture_start(&f);
     for (int i = 0; i < n_rounds; i++) {
         struct virtq_chain chains[VIRTQ_MAX_BURST];
-        struct virtq_pos avail, used;
-        uint16_t before;
+        struct virtq_pos avail, used, before;
+        uint16_t n_descs = 0;
         size_t n;
 
-        mock_put16(&f.mock_mem, f.driver.avail + 2,
-                   f.vq->next_avail.idx + mock_random(&seed, SIZE));
-        before = f.vq->next_used.idx;
+        make_avail(&f);
+        before = f.vq->next_used;
         n = virtq_take_avail(f.vq, chains, 8);
         for (size_t j = 0; j < n; j++) {
             touch(&f, &chains[j]);
             n_unusable += !chains[j].n_segs;
+            n_descs += packed ? chains[j].n_descs : 1;
             virtq_add_used(f.vq, &chains[j], chains[j].size);
         }
         virtq_publish_used(f.vq);
@@ -205,7 +273,12 @@ race(enum virtq_access access, int n_rounds)
 
         /* What came in went out again. */
         virtq_get_base(f.vq, &avail, &used);
-        CHECK_EQ((uint16_t) (used.idx - before), n);
+        if (packed) {
+            CHECK_EQ(pos_distance(before, used, SIZE), n_descs);
+            CHECK_EQ(pos_distance(used, avail, SIZE), 0);
+        } else {
+            CHECK_EQ((uint16_t) (used.idx - before.idx), n_descs);
+        }
 
         n_broken[f.vq->error]++;
         if (f.vq->error) {
@@ -219,7 +292,10 @@ race(enum virtq_access access, int n_rounds)
     CHECK(n_unusable > 0 && n_unusable < n_taken);
     for (int i = 0; i < VIRTQ_ERROR_CALL_BLOCKED; i++) {
         check_name = virtq_error_to_string(i);
-        CHECK(n_broken[i] > 0);
+        if (!packed || (i != VIRTQ_ERROR_AVAIL_INDEX
+                        && i != VIRTQ_ERROR_DESC_INDEX)) {
+            CHECK(n_broken[i] > 0);
+        }
     }
     fixture_uninit(&f);
 }
@@ -229,6 +305,9 @@ test_virtq_race_main(int argc, char *argv[])
 {
     int n_rounds = argc > 1 ? atoi(argv[1]) : 200000;
 
+    race(VIRTQ_DEVICE_READS, n_rounds);
+    race(VIRTQ_DEVICE_WRITES, n_rounds);
+    packed = true;
     race(VIRTQ_DEVICE_READS, n_rounds);
     race(VIRTQ_DEVICE_WRITES, n_rounds);
 }

@@ -29,6 +29,7 @@
 
 #define FEATURES (VIRTIO_BIT(VIRTIO_F_VERSION_1) \
                   | VIRTIO_BIT(VIRTIO_F_INDIRECT_DESC))
+#define PACKED VIRTIO_BIT(VIRTIO_F_RING_PACKED)
 #define EVENT_IDX VIRTIO_BIT(VIRTIO_F_EVENT_IDX)
 
 /* A slot is the memory of one chain: its buffers, then its indirect table. */
@@ -134,6 +135,9 @@ driver_add(struct run *run, int max_order)
         n_indirect = (mock_random(&run->seed, 2)
                       ? 0
                       : mock_random(&run->seed, rec->n + 1));
+        if (n_indirect && run->f.driver.packed) {
+            n_indirect = rec->n;
+        }
         head = mock_driver_add(&run->f.driver, rec->bufs, rec->n, n_indirect,
                                slot_gpa(slot) + TABLE_OFS
                                + mock_random(&run->seed, 3), slot);
@@ -235,7 +239,7 @@ driver_get_used(struct run *run)
     }
     fixture_calls(&run->f);
     if (run->f.driver.event_idx) {
-        mock_driver_set_used_event(&run->f.driver, run->f.driver.next_used);
+        mock_driver_notify_next(&run->f.driver);
     }
 }
 
@@ -264,8 +268,7 @@ run_one(uint32_t size, uint16_t start, uint64_t features,
         driver_add(run, n_chains);
         device_use(run);
         if (asleep && run->next_device > run->next_driver
-            && mock_get16(&run->f.mock_mem, run->f.driver.used + 2)
-               != run->f.driver.next_used) {
+            && mock_driver_has_used(&run->f.driver)) {
             CHECK_EQ(fixture_calls(&run->f), 1);
         }
         if (run->n_order == n_chains || mock_random(&run->seed, 2)) {
@@ -274,10 +277,9 @@ run_one(uint32_t size, uint16_t start, uint64_t features,
 
         /* As after SET_MEM_TABLE. */
         if (!mock_random(&run->seed, 100)) {
-            struct virtq_pos unused;
-
             virtq_publish_used(run->f.vq);
-            virtq_get_base(run->f.vq, &run->f.config.avail, &unused);
+            virtq_get_base(run->f.vq, &run->f.config.avail,
+                           &run->f.config.used);
             fixture_start(&run->f);
             driver_get_used(run);
         }
@@ -294,21 +296,38 @@ run_one(uint32_t size, uint16_t start, uint64_t features,
 }
 
 static void
-test_random(void)
+run_random(const uint32_t sizes[], size_t n_sizes, uint64_t features)
 {
-    static const uint32_t sizes[] = { 1, 2, 4, 256, 32768 };
     static const uint16_t starts[] = { 0, 65530 };
 
-    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+    for (size_t i = 0; i < n_sizes; i++) {
         for (size_t j = 0; j < ARRAY_SIZE(starts); j++) {
             for (int k = 0; k < 4; k++) {
                 run_one(sizes[i], starts[j],
-                        FEATURES | (k & 1 ? EVENT_IDX : 0),
+                        features | (k & 1 ? EVENT_IDX : 0),
                         k & 2 ? VIRTQ_DEVICE_READS : VIRTQ_DEVICE_WRITES,
                         2000);
             }
         }
     }
+}
+
+static void
+test_random(void)
+{
+    static const uint32_t sizes[] = { 1, 2, 4, 256, 32768 };
+
+    run_random(sizes, ARRAY_SIZE(sizes), FEATURES);
+}
+
+static void
+test_packed_random(void)
+{
+    static const uint32_t sizes[] = {
+        1, 2, 3, 5, 255, 256, 1000, 32767, 32768
+    };
+
+    run_random(sizes, ARRAY_SIZE(sizes), FEATURES | PACKED);
 }
 
 /* Long enough for the indices to come round twice. */
@@ -410,9 +429,8 @@ driver_main(struct threads *t)
             n_used++;
         }
         if (n_used == n_old) {
-            mock_driver_set_used_event(d, d->next_used);
-            mock_driver_set_no_interrupt(d, false);
-            if (mock_get16(d->mem, d->used + 2) == d->next_used) {
+            mock_driver_notify_next(d);
+            if (!mock_driver_has_used(d)) {
                 wait_for(t->f.call_fd);
             }
             mock_driver_set_no_interrupt(d, true);
@@ -421,7 +439,7 @@ driver_main(struct threads *t)
 }
 
 static void
-test_threads(void)
+run_threads(uint64_t features)
 {
     static const uint32_t sizes[] = { 1, 8, 256 };
 
@@ -431,7 +449,7 @@ test_threads(void)
 
         check_name = i & 1 ? "event index" : "flags";
         fixture_init(&t.f, sizes[i / 2], 0,
-                     FEATURES | (i & 1 ? EVENT_IDX : 0), VIRTQ_DEVICE_READS);
+                     features | (i & 1 ? EVENT_IDX : 0), VIRTQ_DEVICE_READS);
         fixture_start(&t.f);
         t.kick_fd = eventfd(0, EFD_NONBLOCK);
         device = ovs_thread_create("device", device_main, &t);
@@ -440,6 +458,18 @@ test_threads(void)
         close(t.kick_fd);
         fixture_uninit(&t.f);
     }
+}
+
+static void
+test_threads(void)
+{
+    run_threads(FEATURES);
+}
+
+static void
+test_packed_threads(void)
+{
+    run_threads(FEATURES | PACKED);
 }
 
 #ifdef __has_feature
@@ -463,12 +493,12 @@ scribble_main(void *f_)
 
     do {
         uint8_t *ring = mock_at(&f->mock_mem, f->driver.desc);
-        uint32_t size = f->driver.used + 6 + 8 * f->driver.size
-                        - f->driver.desc;
+        uint32_t size = f->driver.end - f->driver.desc;
 
         memset(ring, mock_random(&seed, 3), size);
         for (int i = 0; i < 1000; i++) {
-            ring[mock_random(&seed, size)] = mock_random(&seed, 16);
+            ring[mock_random(&seed, size)]
+                = mock_random(&seed, f->driver.packed ? 256 : 16);
         }
         atomic_read(&scribbling, &go_on);
     } while (go_on);
@@ -476,7 +506,7 @@ scribble_main(void *f_)
 }
 
 static void
-test_scribble(void)
+run_scribble(uint64_t features)
 {
 #ifdef VIRTQ_TEST_TSAN
     exit(77);                   /* A data race is what this is about. */
@@ -486,7 +516,7 @@ test_scribble(void)
     long long int deadline;
     int n_broken = 0;
 
-    fixture_init(&f, 16, 0, FEATURES, VIRTQ_DEVICE_WRITES);
+    fixture_init(&f, 16, 0, features, VIRTQ_DEVICE_WRITES);
     atomic_store(&scribbling, true);
     thread = ovs_thread_create("scribble", scribble_main, &f);
     fixture_start(&f);
@@ -504,7 +534,7 @@ test_scribble(void)
         virtq_prefetch_next(f.vq);
         if (virtq_get_error(f.vq, NULL, NULL)) {
             CHECK_EQ(virtq_take_avail(f.vq, chains, 1), 0);
-            f.config.avail.idx = n_broken;
+            f.config.avail.idx = f.config.used.idx = n_broken;
             fixture_start(&f);
             n_broken++;
         }
@@ -513,6 +543,18 @@ test_scribble(void)
     xpthread_join(thread, NULL);
     CHECK(n_broken > 0);
     fixture_uninit(&f);
+}
+
+static void
+test_scribble(void)
+{
+    run_scribble(FEATURES);
+}
+
+static void
+test_packed_scribble(void)
+{
+    run_scribble(FEATURES | PACKED);
 }
 
 /* A driver that writes where only we should. */
@@ -602,6 +644,9 @@ test_virtq_run_main(int argc, char *argv[])
         { "scribble", test_scribble },
         { "used-idx", test_used_idx },
         { "call-blocked", test_call_blocked },
+        { "packed-random", test_packed_random },
+        { "packed-threads", test_packed_threads },
+        { "packed-scribble", test_packed_scribble },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {

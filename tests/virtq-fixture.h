@@ -62,6 +62,15 @@ struct fixture {
     int call_fd;
 };
 
+/* Returns the position that the driver of 'f' writes as 'pos'. */
+static inline struct virtq_pos
+fixture_pos(const struct fixture *f, uint16_t pos)
+{
+    return (f->driver.packed
+            ? (struct virtq_pos) { (pos & 0x7fff) % f->driver.size, pos >> 15 }
+            : (struct virtq_pos) { pos, false });
+}
+
 /* Sets up memory, a driver whose indices start at 'start', and, in
  * 'f->config', what a virtqueue needs.  Does not create it. */
 static inline void
@@ -71,6 +80,7 @@ fixture_init(struct fixture *f, uint32_t size, uint16_t start,
     memset(f, 0, sizeof *f);
     mock_mem_init(&f->mock_mem);
     mock_driver_init(&f->driver, &f->mock_mem, size, start,
+                     features & VIRTIO_BIT(VIRTIO_F_RING_PACKED),
                      features & VIRTIO_BIT(VIRTIO_F_EVENT_IDX),
                      access == VIRTQ_DEVICE_WRITES);
 
@@ -91,7 +101,8 @@ fixture_init(struct fixture *f, uint32_t size, uint16_t start,
 
     f->call_fd = eventfd(0, EFD_NONBLOCK);
     f->config = (struct virtq_config) {
-        .format = VIRTQ_SPLIT,
+        .format = (features & VIRTIO_BIT(VIRTIO_F_RING_PACKED)
+                   ? VIRTQ_PACKED : VIRTQ_SPLIT),
         .access = access,
         .size = size,
         .features = features,
@@ -99,7 +110,8 @@ fixture_init(struct fixture *f, uint32_t size, uint16_t start,
         .desc_uva = f->driver.desc + MOCK_UVA_OFFSET,
         .driver_uva = f->driver.avail + MOCK_UVA_OFFSET,
         .device_uva = f->driver.used + MOCK_UVA_OFFSET,
-        .avail = { .idx = start },
+        .avail = fixture_pos(f, start),
+        .used = fixture_pos(f, start),
         .call_fd = f->call_fd,
         .counters = &f->counters,
     };

@@ -208,14 +208,20 @@ avail_event(const struct mock_driver *d)
 
 void
 mock_driver_init(struct mock_driver *d, const struct mock_mem *mem,
-                 uint32_t size, uint16_t start, bool event_idx, bool writable)
+                 uint32_t size, uint16_t start, bool packed, bool event_idx,
+                 bool writable)
 {
     memset(d, 0, sizeof *d);
     d->mem = mem;
     d->size = size;
+    d->packed = packed;
     d->event_idx = event_idx;
     d->writable = writable;
     d->seed = 1;
+    if (packed) {
+        mock_packed_init(d, start);
+        return;
+    }
 
     /* The addresses have just the alignment that is demanded. */
     d->desc = MOCK_A_GPA + 16;
@@ -224,7 +230,8 @@ mock_driver_init(struct mock_driver *d, const struct mock_mem *mem,
     if (d->used % 8 == 0) {
         d->used += 4;
     }
-    memset(mock_at(mem, d->desc), 0, d->used + 6 + 8 * size - d->desc);
+    d->end = d->used + 6 + 8 * size;
+    memset(mock_at(mem, d->desc), 0, d->end - d->desc);
 
     d->next_avail = d->published = d->kick_checked = d->next_used = start;
     mock_put16(mem, avail_idx(d), start);
@@ -245,6 +252,7 @@ mock_driver_uninit(struct mock_driver *d)
     }
     free(d->chains);
     free(d->free);
+    free(d->free_ids);
 }
 
 /* Takes a free descriptor, any. */
@@ -268,6 +276,9 @@ mock_driver_add(struct mock_driver *d, const struct mock_buf bufs[],
     struct mock_chain *chain;
     uint16_t *descs;
 
+    if (d->packed) {
+        return mock_packed_add(d, bufs, n, n_indirect > 0, table, token);
+    }
     if (n_descs > d->n_free) {
         return -1;
     }
@@ -312,8 +323,12 @@ mock_driver_add(struct mock_driver *d, const struct mock_buf bufs[],
 void
 mock_driver_publish(struct mock_driver *d)
 {
-    d->published = d->next_avail;
-    mock_put16(d->mem, avail_idx(d), d->published);
+    if (d->packed) {
+        mock_packed_publish(d);
+    } else {
+        d->published = d->next_avail;
+        mock_put16(d->mem, avail_idx(d), d->published);
+    }
 }
 
 bool
@@ -321,6 +336,9 @@ mock_driver_must_kick(struct mock_driver *d)
 {
     uint16_t old = d->kick_checked;
 
+    if (d->packed) {
+        return mock_packed_must_kick(d);
+    }
     d->kick_checked = d->published;
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (!d->event_idx) {
@@ -340,6 +358,14 @@ mock_driver_must_kick(struct mock_driver *d)
 }
 
 bool
+mock_driver_has_used(const struct mock_driver *d)
+{
+    return (d->packed
+            ? mock_packed_has_used(d)
+            : mock_get16(d->mem, d->used + 2) != d->next_used);
+}
+
+bool
 mock_driver_get_used(struct mock_driver *d, uint16_t *head, uint32_t *len,
                      uint64_t *token)
 {
@@ -347,8 +373,11 @@ mock_driver_get_used(struct mock_driver *d, uint16_t *head, uint32_t *len,
     struct mock_chain *chain;
     uint32_t id;
 
-    if (mock_get16(d->mem, d->used + 2) == d->next_used) {
+    if (!mock_driver_has_used(d)) {
         return false;
+    }
+    if (d->packed) {
+        return mock_packed_get_used(d, head, len, token);
     }
     id = mock_get32(d->mem, elem);
     *len = mock_get32(d->mem, elem + 4);
@@ -371,13 +400,32 @@ mock_driver_get_used(struct mock_driver *d, uint16_t *head, uint32_t *len,
 void
 mock_driver_set_used_event(struct mock_driver *d, uint16_t event)
 {
-    mock_put16(d->mem, used_event(d), event);
+    if (d->packed) {
+        mock_packed_set_event(d, event, 2);
+    } else {
+        mock_put16(d->mem, used_event(d), event);
+    }
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 void
 mock_driver_set_no_interrupt(struct mock_driver *d, bool no_interrupt)
 {
-    mock_put16(d->mem, avail_flags(d), no_interrupt ? 1 : 0);
+    if (d->packed) {
+        mock_packed_set_event(d, 0xabcd, no_interrupt ? 1 : 0);
+    } else {
+        mock_put16(d->mem, avail_flags(d), no_interrupt ? 1 : 0);
+    }
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+void
+mock_driver_notify_next(struct mock_driver *d)
+{
+    if (!d->packed || !d->event_idx) {
+        mock_driver_set_no_interrupt(d, false);
+    }
+    if (d->event_idx) {
+        mock_driver_set_used_event(d, d->next_used);
+    }
 }

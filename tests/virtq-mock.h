@@ -17,8 +17,8 @@
 #ifndef VIRTQ_MOCK_H
 #define VIRTQ_MOCK_H 1
 
-/* The driver side of a split virtqueue, for tests
- * ===============================================
+/* The driver side of a virtqueue, for tests
+ * =========================================
  *
  * Written from the text of the specification, slow and simple.  It shares no
  * helper with lib/, so that a misunderstanding there does not find its twin
@@ -84,41 +84,51 @@ struct mock_buf {
 struct mock_driver {
     const struct mock_mem *mem;
     uint32_t size;
+    bool packed;
     bool event_idx;
     bool writable;              /* Buffers are device-writable. */
 
-    /* Guest addresses of the three parts. */
-    uint64_t desc, avail, used;
+    /* Guest addresses of the three parts, and of what is behind them.  In the
+     * packed format, 'avail' is the driver area and 'used' the device area. */
+    uint64_t desc, avail, used, end;
 
+    /* In the packed format, bit 15 is the wrap counter. */
     uint16_t next_avail;        /* Where the next chain goes. */
     uint16_t published;         /* What the device may see. */
     uint16_t kick_checked;      /* 'published' at the last decision. */
     uint16_t next_used;         /* Next used element to read. */
+    uint16_t first_flags;       /* Packed: of the descriptor at 'published'. */
 
     /* The driver's private knowledge. */
     uint16_t *free;             /* Free descriptors, in no order. */
     uint32_t n_free;
+    uint16_t *free_ids;         /* Packed: free buffer IDs, in no order. */
+    uint32_t n_free_ids;
     struct mock_chain {
         bool outstanding;
         uint32_t n_descs;       /* In the descriptor table. */
-        uint16_t *descs;
+        uint16_t *descs;        /* Split. */
         uint64_t token;         /* Of the test. */
-    } *chains;                  /* By head. */
+    } *chains;                  /* By head or buffer ID. */
     uint32_t n_outstanding;
     uint32_t seed;
 };
 
 /* Initializes '*d' as a driver with an empty ring of 'size' in 'mem', whose
- * indices all start at 'start'. */
+ * indices all start at 'start'.  In the packed format, bit 15 of 'start' is
+ * the wrap counter, and the rest is taken modulo 'size'. */
 void mock_driver_init(struct mock_driver *d, const struct mock_mem *mem,
-                      uint32_t size, uint16_t start, bool event_idx,
-                      bool writable);
+                      uint32_t size, uint16_t start, bool packed,
+                      bool event_idx, bool writable);
 void mock_driver_uninit(struct mock_driver *d);
 
 /* Adds a chain of the 'n' buffers in 'bufs', the last 'n_indirect' of which
  * are in an indirect table at guest address 'table'.  The device does not see
  * it before mock_driver_publish().  Returns the head, or -1 if there are too
- * few free descriptors. */
+ * few free descriptors.
+ *
+ * In the packed format, a chain has no direct and indirect buffers, and what
+ * is returned is the buffer ID. */
 int mock_driver_add(struct mock_driver *d, const struct mock_buf bufs[],
                     size_t n, size_t n_indirect, uint64_t table,
                     uint64_t token);
@@ -128,15 +138,37 @@ void mock_driver_publish(struct mock_driver *d);
  * the last call. */
 bool mock_driver_must_kick(struct mock_driver *d);
 
+/* Returns true if there is a used chain. */
+bool mock_driver_has_used(const struct mock_driver *d);
+
 /* Takes one used chain.  Returns false if there is none.  Aborts if its id is
  * not the head of an outstanding chain. */
 bool mock_driver_get_used(struct mock_driver *d, uint16_t *head, uint32_t *len,
                           uint64_t *token);
 
 /* Asks to be notified when the used index moves on from 'event' (with event
- * index), or of everything or nothing (without). */
+ * index), or of everything or nothing (without).  In the packed format, the
+ * first is about the descriptor at 'event', and each replaces the other. */
 void mock_driver_set_used_event(struct mock_driver *d, uint16_t event);
 void mock_driver_set_no_interrupt(struct mock_driver *d, bool);
+
+/* Asks to be notified when something is used that is not used yet. */
+void mock_driver_notify_next(struct mock_driver *d);
+
+/* The packed format; called by the functions above. */
+void mock_packed_init(struct mock_driver *d, uint16_t start);
+int mock_packed_add(struct mock_driver *d, const struct mock_buf bufs[],
+                    size_t n, bool indirect, uint64_t table, uint64_t token);
+void mock_packed_publish(struct mock_driver *d);
+bool mock_packed_must_kick(struct mock_driver *d);
+bool mock_packed_has_used(const struct mock_driver *d);
+bool mock_packed_get_used(struct mock_driver *d, uint16_t *idp, uint32_t *len,
+                          uint64_t *token);
+void mock_packed_set_event(struct mock_driver *d, uint16_t desc,
+                           uint16_t flags);
+
+/* The position 'n' descriptors behind 'pos' in a packed ring of 'size'. */
+uint16_t mock_packed_advance(uint32_t size, uint16_t pos, uint32_t n);
 
 /* Returns a random number below 'n'. */
 uint32_t mock_random(uint32_t *seed, uint32_t n);

@@ -70,7 +70,9 @@ vhu_net_hdr_from_features(uint64_t features)
     struct vhu_net_hdr hdr;
 
     hdr.mergeable = features & VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF);
-    hdr.len = (hdr.mergeable || features & VIRTIO_BIT(VIRTIO_F_VERSION_1)
+    hdr.len = (hdr.mergeable
+               || features & (VIRTIO_BIT(VIRTIO_F_VERSION_1)
+                              | VIRTIO_BIT(VIRTIO_F_RING_PACKED))
                ? VIRTIO_NET_HDR_LEN : VIRTIO_NET_HDR_LEN_LEGACY);
     return hdr;
 }

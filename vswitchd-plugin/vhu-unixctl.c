@@ -229,6 +229,13 @@ put_memory(struct ds *s, const struct vhu_mem *mem)
     }
 }
 
+/* Returns the index and wrap counter of 'pos', "17/1". */
+static char *
+pos_to_string(struct virtq_pos pos)
+{
+    return xasprintf("%"PRIu16"/%d", pos.idx, pos.wrap);
+}
+
 static void
 put_vring(struct ds *s, const struct vring_facts *f)
 {
@@ -236,12 +243,19 @@ put_vring(struct ds *s, const struct vring_facts *f)
 
     ds_put_format(s, "    %3u %-13s %-6s %5"PRIu32" %-24s", f->index,
                   f->queue, f->format, f->size, f->state);
-    if (f->running) {
-        ds_put_format(s, " %6"PRIu16" %5"PRIu16" %5"PRIu16,
+    if (f->running && f->virtq.format == VIRTQ_PACKED) {
+        char *avail = pos_to_string(f->virtq.avail);
+        char *used = pos_to_string(f->virtq.used);
+
+        ds_put_format(s, " %6s %7s %7s", "-", avail, used);
+        free(avail);
+        free(used);
+    } else if (f->running) {
+        ds_put_format(s, " %6"PRIu16" %7"PRIu16" %7"PRIu16,
                       f->virtq.driver_idx, f->virtq.avail.idx,
                       f->virtq.used.idx);
     } else {
-        ds_put_format(s, " %6s %5s %5s", "-", "-", "-");
+        ds_put_format(s, " %6s %7s %7s", "-", "-", "-");
     }
     ds_put_format(s, " %10"PRIu64" %12"PRIu64" %7"PRIu64" %8"PRIu64
                   " %10"PRIu64" %5"PRIu64"\n",
@@ -263,7 +277,7 @@ put_vrings(struct ds *s, const struct netdev_vhostuser *netdev)
     if (!n) {
         return;
     }
-    ds_put_format(s, "  vrings\n      # %-13s %-6s %5s %-24s %6s %5s %5s %10s "
+    ds_put_format(s, "  vrings\n      # %-13s %-6s %5s %-24s %6s %7s %7s %10s "
                   "%12s %7s %8s %10s %5s\n",
                   "queue", "format", "size", "state", "driver", "avail",
                   "used", "packets", "bytes", "drops", "calls", "suppressed",
@@ -379,9 +393,14 @@ vring_to_json(const struct vring_facts *f)
                                                  NULL);
 
         json_object_put_string(object, "format", f->format);
-        put_number(object, "driver_idx", f->virtq.driver_idx);
         put_number(object, "avail_idx", f->virtq.avail.idx);
         put_number(object, "used_idx", f->virtq.used.idx);
+        if (f->virtq.format == VIRTQ_PACKED) {
+            put_number(object, "avail_wrap", f->virtq.avail.wrap);
+            put_number(object, "used_wrap", f->virtq.used.wrap);
+        } else {
+            put_number(object, "driver_idx", f->virtq.driver_idx);
+        }
         if (error != VIRTQ_ERROR_NONE) {
             json_object_put_string(object, "broken",
                                    virtq_error_to_string(error));

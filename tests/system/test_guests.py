@@ -26,10 +26,11 @@ A, B = "10.0.0.1", "10.0.0.2"
 class Pair:
     """Two guests on one switch."""
 
-    def __init__(self, switch, guests, queues=2):
+    def __init__(self, switch, guests, queues=2, device=""):
         self.switch = switch
         self.paths = [switch.add_port("vm0"), switch.add_port("vm1")]
-        self.nics = [Nic(path, queues=queues) for path in self.paths]
+        self.nics = [Nic(path, queues=queues, device=device)
+                     for path in self.paths]
         self.guests = guests
         self.start()
 

@@ -39,7 +39,9 @@ def pair(switch, testpmds, mtu=None, queue_size=256, options=(), **devargs):
 
 
 def send_all(switch, sender, receiver, count=COUNT, size=64):
-    """Sends 'count' packets or some more, and accounts for each of them."""
+    """Sends 'count' packets or some more, and accounts for each of them.
+
+    'size' may be those of several segments, "64,64"."""
     before = [switch.statistics(name) for name in ("vm0", "vm1")]
     old = receiver.statistics()["RX-packets"]
     sent_before = sender.statistics()["TX-packets"]
@@ -60,7 +62,8 @@ def send_all(switch, sender, receiver, count=COUNT, size=64):
         return rx == sent and tx + dropped == sent and got == tx and [tx, now]
     tx, now = wait_for(settled, 10, "every packet accounted for")
     assert tx > 0
-    assert now[0]["rx_bytes"] - before[0]["rx_bytes"] == sent * size
+    assert now[0]["rx_bytes"] - before[0]["rx_bytes"] \
+        == sent * sum(int(part) for part in str(size).split(","))
     receiver.command("stop")
     return tx
 

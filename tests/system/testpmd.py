@@ -36,12 +36,14 @@ class Testpmd:
     __test__ = False            # Not a test class, whatever pytest thinks.
 
     def __init__(self, name, path, server=True, queues=1, queue_size=256,
-                 cores=1, **devargs):
-        """'devargs' has further options of virtio-user, mrg_rxbuf=0 say."""
+                 cores=1, eal=(), **devargs):
+        """'devargs' has further options of virtio-user, mrg_rxbuf=0 say;
+        'eal' has further options of DPDK."""
         self.name = name
         self.path = path
         self.queues = queues
         self.cores = cores
+        self.eal = eal
         options = dict(path=path, queues=queues, queue_size=queue_size,
                        **devargs)
         if server:
@@ -72,7 +74,8 @@ class Testpmd:
             ["dpdk-testpmd", "--no-pci", "--no-huge", "-m", "192",
              "--single-file-segments", "--no-telemetry",
              f"--file-prefix={prefix}", f"--lcores={lcores}",
-             f"--vdev={self.device}", "--", "-i", "--total-num-mbufs=8192",
+             f"--vdev={self.device}", *self.eal, "--",
+             "-i", "--total-num-mbufs=8192",
              f"--nb-cores={self.cores}", f"--rxq={self.queues}",
              f"--txq={self.queues}", "--disable-link-check",
              "--no-lsc-interrupt", *options],

@@ -1,0 +1,633 @@
+/*
+ * Copyright (c) 2026 The ovs-vhostuser Authors.
+ *
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#include <config.h>
+
+#include "virtq-packed.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "openvswitch/util.h"
+#include "util.h"
+#include "virtq-impl.h"
+
+/* Both flags that say whose a descriptor is. */
+#define OWNER_FLAGS (VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED)
+
+static void set_start(struct virtq *, const struct virtq_config *);
+static bool read_chain(struct virtq *, struct virtq_pos, struct virtq_walk *,
+                       struct virtq_desc_copy *, uint32_t *n_slots);
+static bool read_table(struct virtq *, struct virtq_walk *,
+                       const struct virtq_desc_copy *);
+
+/* Positions.  The size of a ring need not be a power of 2. */
+
+/* Moves 'pos' on by 'n', which must not be greater than 'size'. */
+static ALWAYS_INLINE inline struct virtq_pos
+pos_add(struct virtq_pos pos, uint32_t n, uint32_t size)
+{
+    uint32_t idx = pos.idx + n;
+    bool wraps = idx >= size;
+
+    pos.idx = wraps ? idx - size : idx;
+    pos.wrap ^= wraps;
+    return pos;
+}
+
+/* Moves 'pos' back by 'n', which must not be greater than 'size'. */
+static struct virtq_pos
+pos_sub(struct virtq_pos pos, uint32_t n, uint32_t size)
+{
+    bool wraps = pos.idx < n;
+
+    pos.idx = wraps ? pos.idx + size - n : pos.idx - n;
+    pos.wrap ^= wraps;
+    return pos;
+}
+
+/* Returns how far 'b' is ahead of 'a', less than two times 'size'. */
+static uint32_t
+pos_distance(struct virtq_pos a, struct virtq_pos b, uint32_t size)
+{
+    uint32_t distance = 2 * size + b.idx - a.idx;
+
+    if (a.wrap != b.wrap) {
+        distance += size;
+    }
+    return distance % (2 * size);
+}
+
+/* The form that positions have in the event suppression structures. */
+static uint16_t
+pos_to_event(struct virtq_pos pos)
+{
+    return pos.idx | (pos.wrap ? 0x8000 : 0);
+}
+
+static struct virtq_pos
+pos_from_event(uint16_t event)
+{
+    struct virtq_pos pos = {
+        .idx = event & 0x7fff,
+        .wrap = event & 0x8000,
+    };
+
+    return pos;
+}
+
+static ALWAYS_INLINE inline uint16_t
+avail_flags(bool wrap)
+{
+    return wrap ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED;
+}
+
+static ALWAYS_INLINE inline uint16_t
+used_flags(bool wrap)
+{
+    return wrap ? OWNER_FLAGS : 0;
+}
+
+/* Sets up what is particular to this format.  Returns 0 or a positive errno
+ * with a text in '*error'. */
+int
+virtq_packed_init(struct virtq *vq, const struct virtq_config *config,
+                  char **error)
+{
+    struct virtq_packed_ring *ring = &vq->packed;
+
+    ring->desc = virtq_map_area(config, "descriptor ring", config->desc_uva,
+                                config->size * sizeof *ring->desc,
+                                PVIRTQ_DESC_ALIGN, error);
+    if (!ring->desc) {
+        return EINVAL;
+    }
+    ring->driver_event = virtq_map_area(config, "driver event suppression",
+                                        config->driver_uva,
+                                        sizeof *ring->driver_event,
+                                        PVIRTQ_EVENT_ALIGN, error);
+    if (!ring->driver_event) {
+        return EINVAL;
+    }
+    ring->device_event = virtq_map_area(config, "device event suppression",
+                                        config->device_uva,
+                                        sizeof *ring->device_event,
+                                        PVIRTQ_EVENT_ALIGN, error);
+    if (!ring->device_event) {
+        return EINVAL;
+    }
+
+    set_start(vq, config);
+    virtq_packed_enable_kicks(vq);
+    return 0;
+}
+
+/* Where to start. */
+
+/* Moves 'vq' on to take the buffer at 'pos' next.  virtq_n_avail() reads it
+ * without a lock; it may see half of it, which is as good as a little earlier
+ * or later. */
+static ALWAYS_INLINE inline void
+set_next_avail(struct virtq *vq, struct virtq_pos pos)
+{
+    __atomic_store_n(&vq->next_avail.idx, pos.idx, __ATOMIC_RELAXED);
+    __atomic_store_n(&vq->next_avail.wrap, pos.wrap, __ATOMIC_RELAXED);
+}
+
+static uint16_t
+load_flags(const struct virtq *vq, uint32_t idx)
+{
+    return virtio_load_le16(&vq->packed.desc[idx].flags);
+}
+
+/* Returns true if a descriptor with 'flags' is used, rather than available, in
+ * whatever lap that was. */
+static bool
+looks_used(uint16_t flags)
+{
+    return !(flags & VIRTQ_DESC_F_AVAIL) == !(flags & VIRTQ_DESC_F_USED);
+}
+
+/* Returns the position where the driver makes its next buffer available. */
+static struct virtq_pos
+find_driver(const struct virtq *vq)
+{
+    uint16_t first = load_flags(vq, 0) & VIRTQ_DESC_F_AVAIL;
+    struct virtq_pos pos = { .idx = 0, .wrap = !first };
+
+    for (uint32_t i = 1; i < vq->size; i++) {
+        if ((load_flags(vq, i) & VIRTQ_DESC_F_AVAIL) != first) {
+            pos.idx = i;
+            pos.wrap = first;
+            break;
+        }
+    }
+    return pos;
+}
+
+/* Returns the number of descriptors right behind 'driver' that are not
+ * used. */
+static uint32_t
+count_unused(const struct virtq *vq, struct virtq_pos driver)
+{
+    uint32_t n;
+
+    for (n = 0; n < vq->size; n++) {
+        if (looks_used(load_flags(vq, pos_sub(driver, n + 1,
+                                              vq->size).idx))) {
+            break;
+        }
+    }
+    return n;
+}
+
+/* Returns true if a device may be at 'pos', given that none of the 'n'
+ * descriptors from 'low' on is used, but, unless 'n' is the size of the ring,
+ * the one before 'low' is.
+ *
+ * That is 'low', or where the chain ends that was used there: its last
+ * descriptor has the same buffer ID. */
+static bool
+is_plausible(const struct virtq *vq, struct virtq_pos low, uint32_t n,
+             struct virtq_pos pos)
+{
+    const struct pvirtq_desc *descs = vq->packed.desc;
+    uint32_t size = vq->size;
+    uint32_t n_tail;
+    uint16_t last;
+
+    if (pos.idx >= size) {
+        return false;
+    }
+    n_tail = pos_distance(low, pos, size);
+    if (!n_tail) {
+        return true;
+    }
+    last = pos_sub(pos, 1, size).idx;
+    if (n_tail > n || n_tail >= size
+        || load_flags(vq, last) & VIRTQ_DESC_F_NEXT) {
+        return false;
+    }
+    if (n < size) {
+        return (virtio_load_le16(&descs[pos_sub(low, 1, size).idx].id)
+                == virtio_load_le16(&descs[last].id));
+    }
+    while (--n_tail) {
+        if (!(load_flags(vq, low.idx) & VIRTQ_DESC_F_NEXT)) {
+            return false;
+        }
+        low = pos_add(low, 1, size);
+    }
+    return true;
+}
+
+/* Returns the note that a device is at 'pos'.  Memory that no device has
+ * written is 0, so this one is not, unless the ring is of the largest size:
+ * the beginning of a lap is the end of the one before. */
+static uint16_t
+note_from_pos(const struct virtq *vq, struct virtq_pos pos)
+{
+    uint16_t note = pos_to_event(pos);
+
+    return note || vq->size > 0x7fff ? note : 0x8000 | vq->size;
+}
+
+static bool
+note_to_pos(const struct virtq *vq, uint16_t note, struct virtq_pos *pos)
+{
+    *pos = pos_from_event(note);
+    if (pos->wrap && pos->idx == vq->size) {
+        pos->idx = 0;
+        pos->wrap = false;
+    }
+    return note && pos->idx < vq->size;
+}
+
+/* If there is a note of where a device was that looks like one of ours, stores
+ * what follows from it in '*pos' and returns true.  For 'low' and 'n' see
+ * is_plausible(). */
+static bool
+read_note(const struct virtq *vq, struct virtq_pos low, uint32_t n,
+          struct virtq_pos *pos)
+{
+    const struct pvirtq_event_suppress *event = vq->packed.device_event;
+    uint16_t note = virtio_load_le16(&event->desc);
+
+    if (virtio_load_le16(&event->flags) != RING_EVENT_FLAGS_DISABLE
+        || !note_to_pos(vq, note, pos)) {
+        return false;
+    }
+    if (is_plausible(vq, low, n, *pos)) {
+        return true;
+    }
+
+    /* From the lap before that. */
+    if (pos_distance(*pos, low, vq->size) < vq->size) {
+        *pos = low;
+        return true;
+    }
+    return false;
+}
+
+/* Marks those of the 'n' descriptors before 'pos' as used that are not.  One
+ * of them may be the first of a burst that was not quite published.  If so,
+ * the driver is stuck there and does not reuse any of them; and it does not
+ * look at what belongs to a used chain that it has seen. */
+static void
+finish_burst(struct virtq *vq, struct virtq_pos pos, uint32_t n)
+{
+    uint16_t write = (vq->access == VIRTQ_DEVICE_WRITES
+                      ? VIRTQ_DESC_F_WRITE
+                      : 0);
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint16_t flags;
+
+        pos = pos_sub(pos, 1, vq->size);
+        flags = load_flags(vq, pos.idx);
+        if ((flags & OWNER_FLAGS) == avail_flags(pos.wrap)) {
+            virtio_replace_le16(&vq->packed.desc[pos.idx].flags, flags,
+                                used_flags(pos.wrap) | write);
+        }
+    }
+}
+
+/* Decides where 'vq', of which nothing but the ring is set up yet, starts: see
+ * virtq-packed.h. */
+static void
+set_start(struct virtq *vq, const struct virtq_config *config)
+{
+    struct virtq_pos driver = find_driver(vq);
+    uint32_t n = count_unused(vq, driver);
+    struct virtq_pos low = pos_sub(driver, n, vq->size);
+    struct virtq_pos used;
+
+    if (!read_note(vq, low, n, &used)) {
+        used = (is_plausible(vq, low, n, config->used) ? config->used
+                : is_plausible(vq, low, n, config->avail) ? config->avail
+                : low);
+    }
+
+    /* The flags that a device may have left out do no harm otherwise. */
+    finish_burst(vq, used, vq->size - pos_distance(used, driver, vq->size));
+    set_next_avail(vq, used);
+    vq->next_used = used;
+    vq->published = used;
+}
+
+/* Taking available buffers. */
+
+/* Reads 'desc'.  The second half, with the flags in it, is read in one access:
+ * see virtio-spec.h for the places, little-endian. */
+static ALWAYS_INLINE inline struct virtq_desc_copy
+read_desc(const struct pvirtq_desc *desc)
+{
+    /* Pairs with the release, or write barrier, with which the driver writes
+     * the flags of the first descriptor of a chain last: if we see these, we
+     * see all of the chain. */
+    uint64_t rest = virtio_load_acquire_le64(
+        ALIGNED_CAST(const virtio_le64 *, &desc->len));
+    struct virtq_desc_copy copy = {
+        .addr = virtio_load_le64(&desc->addr),
+        .len = rest,
+        .id = rest >> 32,
+        .flags = rest >> 48,
+    };
+
+    return copy;
+}
+
+size_t
+virtq_packed_take_avail(struct virtq *vq, struct virtq_chain chains[],
+                        size_t max)
+{
+    struct pvirtq_desc *descs = vq->packed.desc;
+    struct virtq_pos pos = vq->next_avail;
+    uint32_t n_descs = 0;
+    uint32_t n_taken = 0;
+    size_t n, n_segs = 0;
+
+    if (OVS_UNLIKELY(!virtq_check_usable(vq))) {
+        return 0;
+    }
+    max = MIN(max, VIRTQ_MAX_BURST);
+    for (n = 0; n < max && n_descs < VIRTQ_MAX_BURST_DESCS; n++) {
+        struct virtq_desc_copy desc = read_desc(&descs[pos.idx]);
+        struct virtq_walk walk = {
+            .segs = &vq->segs[n_segs],
+            .max_segs = vq->max_segs - n_segs,
+            .n_descs = 1,
+        };
+        uint32_t n_slots = 1;
+
+        if ((desc.flags & OWNER_FLAGS) != avail_flags(pos.wrap)) {
+            break;
+        }
+        if (OVS_LIKELY(!(desc.flags & (VIRTQ_DESC_F_NEXT
+                                       | VIRTQ_DESC_F_INDIRECT)))
+            ? OVS_UNLIKELY(!virtq_walk_add(vq, &walk, &desc))
+            : OVS_UNLIKELY(!read_chain(vq, pos, &walk, &desc, &n_slots))) {
+            return 0;
+        }
+        n_taken += n_slots;
+        if (OVS_UNLIKELY((walk.full && n > 0) || n_taken > vq->size)) {
+            /* It will be the first of the next burst. */
+            break;
+        }
+        virtq_walk_finish(vq, &walk, desc.id, &chains[n]);
+        chains[n].n_descs = n_slots;
+        virtq_prefetch_chain(vq, &chains[n]);
+        n_segs += chains[n].n_segs;
+        n_descs += walk.n_descs;
+        pos = pos_add(pos, n_slots, vq->size);
+    }
+    set_next_avail(vq, pos);
+    return n;
+}
+
+/* Walks the chain whose first descriptor is '*desc', at 'pos'.  Returns true
+ * with '*desc', which has the buffer ID, being the last one and the number of
+ * descriptors in '*n_slots', or false, with 'vq' broken, if it makes no
+ * sense. */
+static bool
+read_chain(struct virtq *vq, struct virtq_pos pos, struct virtq_walk *walk,
+           struct virtq_desc_copy *desc, uint32_t *n_slots)
+{
+    uint16_t head = pos.idx;
+
+    for (;;) {
+        if (desc->flags & VIRTQ_DESC_F_INDIRECT) {
+            return read_table(vq, walk, desc);
+        }
+        if (!virtq_walk_add(vq, walk, desc)) {
+            return false;
+        }
+        if (!(desc->flags & VIRTQ_DESC_F_NEXT)) {
+            return true;
+        }
+        if (*n_slots >= vq->size) {
+            virtq_break(vq, VIRTQ_ERROR_CHAIN_LENGTH, head, vq->size);
+            return false;
+        }
+        *n_slots = *n_slots + 1;
+        walk->n_descs++;
+        pos = pos_add(pos, 1, vq->size);
+        *desc = read_desc(&vq->packed.desc[pos.idx]);
+    }
+}
+
+/* Adds the buffers of the indirect table that 'indirect' refers to.  Returns
+ * false, with 'vq' broken, if it makes no sense.
+ *
+ * virtio, "Indirect Flag: Scatter-Gather Support": all of the table is the
+ * chain, in order; of the flags in it the device ignores all but "write".
+ *
+ * DPDK's driver leaves "write" set in the tables of its transmitqs.  That is
+ * not right but does no harm, as we are only going to read. */
+static bool
+read_table(struct virtq *vq, struct virtq_walk *walk,
+           const struct virtq_desc_copy *indirect)
+{
+    const struct pvirtq_desc *table = vq->table;
+    uint32_t n = indirect->len / sizeof *table;
+
+    if (!vq->indirect || indirect->flags & VIRTQ_DESC_F_NEXT
+        || !n || n > vq->size || indirect->len % sizeof *table) {
+        virtq_break(vq, VIRTQ_ERROR_INDIRECT, indirect->len, vq->size);
+        return false;
+    }
+    if (!virtq_copy_table(vq, indirect->addr, n)) {
+        return false;
+    }
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct virtq_desc_copy desc = {
+            .addr = virtio_le64_to_cpu(table[i].addr),
+            .len = virtio_le32_to_cpu(table[i].len),
+            .flags = virtio_le16_to_cpu(table[i].flags),
+        };
+
+        walk->n_descs++;
+        if (desc.flags & VIRTQ_DESC_F_INDIRECT) {
+            virtq_break(vq, VIRTQ_ERROR_INDIRECT, indirect->len, vq->size);
+            return false;
+        }
+        if (vq->access == VIRTQ_DEVICE_READS) {
+            desc.flags &= ~VIRTQ_DESC_F_WRITE;
+        }
+        if (!virtq_walk_add(vq, walk, &desc)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void
+virtq_packed_put_back(struct virtq *vq, const struct virtq_chain chains[],
+                      size_t n)
+{
+    struct virtq_pos pos = vq->next_avail;
+
+    for (size_t i = 0; i < n; i++) {
+        pos = pos_sub(pos, chains[i].n_descs, vq->size);
+    }
+    set_next_avail(vq, pos);
+}
+
+/* Returns 1 if there is a buffer: to know how many there are one would have to
+ * read all of them. */
+uint32_t
+virtq_packed_n_avail(const struct virtq *vq)
+{
+    uint16_t idx = __atomic_load_n(&vq->next_avail.idx, __ATOMIC_RELAXED);
+    bool wrap = __atomic_load_n(&vq->next_avail.wrap, __ATOMIC_RELAXED);
+
+    return (load_flags(vq, idx) & OWNER_FLAGS) == avail_flags(wrap);
+}
+
+void
+virtq_packed_prefetch_next(struct virtq *vq)
+{
+    struct virtq_pos pos = vq->next_avail;
+
+    if (OVS_UNLIKELY(!vq->usable)) {
+        return;
+    }
+
+    /* A descriptor that is used now is available next. */
+    for (int i = 0; i < 8; i++) {
+        OVS_PREFETCH(&vq->packed.desc[pos.idx]);
+        pos = pos_add(pos, MIN(4, vq->size), vq->size);
+    }
+}
+
+/* Using buffers. */
+
+void
+virtq_packed_add_used(struct virtq *vq, const struct virtq_chain chains[],
+                      const uint32_t lens[], size_t n)
+{
+    struct virtq_pos pos = vq->next_used;
+
+    if (OVS_UNLIKELY(!vq->usable)) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct pvirtq_desc *desc = &vq->packed.desc[pos.idx];
+        uint32_t len = lens ? lens[i] : 0;
+        uint16_t flags = (used_flags(pos.wrap)
+                          | (len ? VIRTQ_DESC_F_WRITE : 0));
+
+        /* The driver looks at no descriptor of the burst before it has seen
+         * the flags of the first, which come when all is there. */
+        if (OVS_LIKELY(vq->n_unpublished)) {
+            virtio_store_le64(ALIGNED_CAST(virtio_le64 *, &desc->len),
+                              len | (uint64_t) chains[i].id << 32
+                              | (uint64_t) flags << 48);
+        } else {
+            virtio_store_le32(&desc->len, len);
+            virtio_store_le16(&desc->id, chains[i].id);
+            vq->first_flags = flags;
+        }
+        vq->n_unpublished += chains[i].n_descs;
+        vq->note_due |= chains[i].n_descs != 1;
+        pos = pos_add(pos, chains[i].n_descs, vq->size);
+    }
+    vq->next_used = pos;
+}
+
+void
+virtq_packed_publish_used(struct virtq *vq)
+{
+    if (!vq->n_unpublished || OVS_UNLIKELY(!vq->usable)) {
+        return;
+    }
+
+    /* Pairs with the acquire, or read barrier, with which the driver reads the
+     * flags before the rest, and before the descriptors behind. */
+    virtio_store_release_le16(&vq->packed.desc[vq->published.idx].flags,
+                              vq->first_flags);
+    /* The note must not be older than a lap, or it would look new. */
+    if (OVS_UNLIKELY(vq->note_due
+                     || vq->next_used.wrap != vq->published.wrap)) {
+        if (!vq->kicks_enabled) {
+            virtio_store_le16(&vq->packed.device_event->desc,
+                              note_from_pos(vq, vq->next_used));
+        }
+        vq->note_due = false;
+    }
+    vq->published = vq->next_used;
+    vq->n_unsignalled += vq->n_unpublished;
+    vq->n_unpublished = 0;
+}
+
+/* Returns true if the driver wants to be notified of what has been published
+ * since the last time.
+ *
+ * virtio, "Driver and Device Event Suppression". */
+bool
+virtq_packed_wants_call(struct virtq *vq)
+{
+    struct virtq_pos event;
+    uint32_t behind, both;
+
+    /* Between the store of the flags and the load below: otherwise the driver,
+     * which first says that it wants to be notified and then looks at the
+     * flags, could see the old ones while we see its old wish. */
+    virtio_fence_full();
+
+    /* Both fields at once, or they might not belong together. */
+    both = virtio_load_le32(ALIGNED_CAST(const virtio_le32 *,
+                                         vq->packed.driver_event));
+    switch ((both >> 16) & 3) {
+    case RING_EVENT_FLAGS_DISABLE:
+        return false;
+
+    case RING_EVENT_FLAGS_DESC:
+        event = pos_from_event(both);
+        if (!vq->event_idx || vq->force_call || event.idx >= vq->size) {
+            return true;
+        }
+        behind = pos_distance(event, vq->published, vq->size);
+        return behind && behind <= vq->n_unsignalled;
+
+    default:
+        return true;
+    }
+}
+
+void
+virtq_packed_enable_kicks(struct virtq *vq)
+{
+    enum pvirtq_event_flags flags = RING_EVENT_FLAGS_ENABLE;
+    uint16_t desc = 0;
+
+    if (!vq->kicks_enabled) {
+        flags = RING_EVENT_FLAGS_DISABLE;
+        desc = note_from_pos(vq, vq->published);
+    } else if (vq->event_idx) {
+        flags = RING_EVENT_FLAGS_DESC;
+        desc = pos_to_event(vq->next_avail);
+    }
+
+    /* Both fields at once, as the driver may read them. */
+    virtio_store_le32(ALIGNED_CAST(virtio_le32 *, vq->packed.device_event),
+                      desc | (uint32_t) flags << 16);
+
+    /* Before the caller looks whether something is available: the driver does
+     * the same two things the other way round. */
+    virtio_fence_full();
+}
