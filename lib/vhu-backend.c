@@ -701,53 +701,38 @@ vhu_backend_set_vring_num(struct vhu_dev *dev, struct vhu_request *req)
     return 0;
 }
 
-/* An area of a virtqueue, as SET_VRING_ADDR names it. */
-struct vhu_area {
-    const char *name;
-    uint64_t uva, size, align;
-};
-
-/* Stores in 'areas' those of a virtqueue at 'addr' with 'n' descriptors.  In
- * the packed format the driver area takes the place of the available ring, the
- * device area that of the used ring. */
-static void
-vhu_backend_get_areas(const struct vhu_dev *dev,
-                      const struct vhost_user_vring_addr *addr, uint64_t n,
-                      struct vhu_area areas[3])
-{
-    const struct vhu_area split[3] = {
-        { "descriptor table", addr->desc, n * sizeof(struct virtq_desc),
-          VIRTQ_DESC_ALIGN },
-        { "available ring", addr->avail,
-          sizeof(struct virtq_avail) + (n + 1) * sizeof(virtio_le16),
-          VIRTQ_AVAIL_ALIGN },
-        { "used ring", addr->used,
-          sizeof(struct virtq_used) + n * sizeof(struct virtq_used_elem)
-          + sizeof(virtio_le16), VIRTQ_USED_ALIGN },
-    };
-    const struct vhu_area packed[3] = {
-        { "descriptor ring", addr->desc, n * sizeof(struct pvirtq_desc),
-          PVIRTQ_DESC_ALIGN },
-        { "driver event suppression", addr->avail,
-          sizeof(struct pvirtq_event_suppress), PVIRTQ_EVENT_ALIGN },
-        { "device event suppression", addr->used,
-          sizeof(struct pvirtq_event_suppress), PVIRTQ_EVENT_ALIGN },
-    };
-
-    memcpy(areas, (dev->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED)
-                   ? packed : split), sizeof split);
-}
-
 /* Checks the addresses in 'req', for a virtqueue of the smallest size if the
  * size is not known yet.  virtq_create() will check them again, but then the
- * front-end has gone on. */
+ * front-end has gone on.
+ *
+ * In the packed format, the driver area takes the place of the available ring
+ * and the device area that of the used ring. */
 static int
 vhu_backend_check_addr(const struct vhu_dev *dev, struct vhu_request *req)
 {
-    struct vhu_area areas[3];
+    const struct vhost_user_vring_addr *addr = &req->msg->payload.vring_addr;
+    bool packed = dev->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED);
+    uint64_t n = MAX(req->vring->size, 1);
+    uint64_t avail_size = (sizeof(struct virtq_avail)
+                           + (n + 1) * sizeof(virtio_le16));
+    uint64_t used_size = (sizeof(struct virtq_used)
+                          + n * sizeof(struct virtq_used_elem)
+                          + sizeof(virtio_le16));
+    uint64_t event_size = sizeof(struct pvirtq_event_suppress);
+    const struct {
+        const char *name;
+        uint64_t uva, size, align;
+    } areas[] = {
+        { packed ? "descriptor ring" : "descriptor table", addr->desc,
+          n * sizeof(struct virtq_desc), VIRTQ_DESC_ALIGN },
+        { packed ? "driver event suppression" : "available ring", addr->avail,
+          packed ? event_size : avail_size,
+          packed ? PVIRTQ_EVENT_ALIGN : VIRTQ_AVAIL_ALIGN },
+        { packed ? "device event suppression" : "used ring", addr->used,
+          packed ? event_size : used_size,
+          packed ? PVIRTQ_EVENT_ALIGN : VIRTQ_USED_ALIGN },
+    };
 
-    vhu_backend_get_areas(dev, &req->msg->payload.vring_addr,
-                          MAX(req->vring->size, 1), areas);
     for (size_t i = 0; i < ARRAY_SIZE(areas); i++) {
         bool aligned = areas[i].uva % areas[i].align == 0;
 

@@ -180,8 +180,7 @@ static const struct {
       0, { { BUF, 10, W, 0 } } },
     { "table to write to, wrong direction", WRITES, { { TABLE, 16, I, 3 } },
       UNUSABLE(1), 0, { { BUF, 10, 0, 0 } } },
-    /* DPDK's driver. */
-    { "table of the wrong direction", READS, { { TABLE, 32, I, 3 } },
+    { "table of DPDK's driver", READS, { { TABLE, 32, I, 3 } },
       USABLE(1, 2, 22), 0, { { BUF, 12, W, 0 }, { BUF, 10, 0, 0 } } },
 };
 
@@ -213,7 +212,7 @@ test_chain(size_t row, uint16_t start)
     bool broken = rows[row].error;
     struct virtq_pos avail, used;
     struct fixture f;
-    uint16_t id = 0;
+    uint16_t id;
 
     fixture_init(&f, SIZE, start, PACKED | INDIRECT, rows[row].access);
     fixture_start(&f);
@@ -232,7 +231,6 @@ test_chain(size_t row, uint16_t start)
     CHECK(virtq_has_avail(f.vq));
     CHECK_EQ(virtq_take_avail(f.vq, chains, VIRTQ_MAX_BURST), !broken);
     CHECK_EQ(virtq_get_error(f.vq, NULL, NULL), rows[row].error);
-    CHECK_EQ(f.counters.broken, broken);
     if (broken) {
         memset(&chains[0], 0, sizeof chains[0]);
     } else {
@@ -755,8 +753,8 @@ test_kicks(void)
             while (f.driver.n_outstanding) {
                 struct virtq_chain chains[1];
                 uint64_t token;
-                uint16_t id;
                 uint32_t len;
+                uint16_t id;
 
                 CHECK_EQ(virtq_take_avail(f.vq, chains, 1), 1);
                 virtq_add_used(f.vq, &chains[0], 0);

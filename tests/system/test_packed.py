@@ -18,8 +18,12 @@ What is tested is in the modules for split rings; here is what to test it
 with."""
 
 import json
+import os
+import struct
 
+import frontend as vhu
 import pytest
+from frontend import bits
 from guest import Nic
 from switch import Switch, wait_for
 from test_guests import (                                       # noqa: F401
@@ -27,7 +31,9 @@ from test_guests import (                                       # noqa: F401
     test_pause, test_ping, test_ping_fragments, test_port_again, test_reboot,
     test_statistics, test_switch_killed, test_switch_restart,
     test_system_reset)
-from test_testpmd import COUNT, pair as testpmd_pair, send_all
+from test_testpmd import COUNT, pair as pmd_pair, send_all
+
+F_RING_PACKED = 34
 
 
 @pytest.fixture(scope="module", name="pair")
@@ -61,14 +67,14 @@ def test_format(pair):
         assert is_packed(pair.switch, name)
 
 
-@pytest.mark.parametrize("size", [64, 250, 1024])
-def test_guest_queue_size(switch, guests, size):
-    """Rings of other sizes, and without indirect descriptors."""
+@pytest.mark.parametrize("indirect, size", [
+    ("on", 256), ("off", 256), ("on", 1024)])
+def test_guest_rings(switch, guests, indirect, size):
+    """Other rings of Linux guests, also when the switch crashes."""
     paths = [switch.add_port(name) for name in ("vm0", "vm1")]
     machines = [guests(), guests()]
-    device = f"packed=on,indirect_desc={'off' if size == 64 else 'on'}"
-    if size != 250:             # QEMU wants a power of two.
-        device += f",rx_queue_size={max(size, 256)},tx_queue_size=256"
+    device = f"packed=on,indirect_desc={indirect},rx_queue_size={size}," \
+             f"tx_queue_size={size}"
     for machine, path in zip(machines, paths):
         machine.start([Nic(path, device=device)], wait=False)
     for number, machine in enumerate(machines):
@@ -97,7 +103,7 @@ def test_paths(switch, testpmds, name):
 
     Which one it takes for "vectorized" depends on the processor."""
     options = ["--force-max-simd-bitwidth=512"] if name == "vectorized" else []
-    sender, receiver = testpmd_pair(
+    sender, receiver = pmd_pair(
         switch, testpmds, packed_vq=1, eal=options, **PATHS[name])
     assert is_packed(switch)
     for size in (64, 128, 1518 - 4):
@@ -107,7 +113,7 @@ def test_paths(switch, testpmds, name):
 @pytest.mark.parametrize("in_order", [0, 1])
 def test_segments(switch, testpmds, in_order):
     """Packets in several pieces: indirect tables, or chains."""
-    sender, receiver = testpmd_pair(
+    sender, receiver = pmd_pair(
         switch, testpmds, packed_vq=1, in_order=in_order,
         options=["--tx-offloads=0x8000"])
     for sizes in ("64,64", "100,200,300", "64,64,64,64,64,64,64,64"):
@@ -117,7 +123,7 @@ def test_segments(switch, testpmds, in_order):
 @pytest.mark.parametrize("size", [256, 1000, 1024, 32768])
 def test_queue_size(switch, testpmds, size):
     """Large rings, and some whose size is no power of two."""
-    sender, receiver = testpmd_pair(switch, testpmds, queue_size=size,
+    sender, receiver = pmd_pair(switch, testpmds, queue_size=size,
                                     packed_vq=1)
     assert switch.status("vm0")["vring_0_size"] == str(size)
     send_all(switch, sender, receiver)
@@ -126,7 +132,7 @@ def test_queue_size(switch, testpmds, size):
 
 def test_jumbo(switch, testpmds):
     """Packets up to 9000 bytes, in mergeable buffers of 2 kB."""
-    sender, receiver = testpmd_pair(
+    sender, receiver = pmd_pair(
         switch, testpmds, mtu=9000, packed_vq=1, options=[
             "--max-pkt-len=9018", "--mbuf-size=10240",
             "--tx-offloads=0x8000"])
@@ -136,7 +142,7 @@ def test_jumbo(switch, testpmds):
 
 def test_stop_and_start(switch, testpmds):
     """The port of testpmd stops and starts in the middle of traffic."""
-    sender, receiver = testpmd_pair(switch, testpmds, packed_vq=1, queues=2)
+    sender, receiver = pmd_pair(switch, testpmds, packed_vq=1, queues=2)
     for _ in range(3):
         send_all(switch, sender, receiver, count=500)
         for machine in (sender, receiver):
@@ -148,7 +154,7 @@ def test_stop_and_start(switch, testpmds):
 
 def test_restart(switch, testpmds):
     """The switch is stopped, or killed, under testpmd."""
-    sender, receiver = testpmd_pair(switch, testpmds, packed_vq=1)
+    sender, receiver = pmd_pair(switch, testpmds, packed_vq=1)
     for stop in (switch.stop_daemon, switch.kill_daemon):
         send_all(switch, sender, receiver, count=COUNT)
         stop()
@@ -157,3 +163,45 @@ def test_restart(switch, testpmds):
             switch.wait_link(name)
         wait_for(lambda: is_packed(switch), what="packed rings")
     send_all(switch, sender, receiver, count=COUNT)
+
+
+def test_messages(frontends):
+    """Addresses and bases of packed vrings."""
+    guest = frontends("vm0", start=False, features=bits(
+        vhu.F_PROTOCOL_FEATURES, vhu.F_VERSION_1, F_RING_PACKED))
+    guest.connect()
+    guest.negotiate()
+    assert guest.features & bits(F_RING_PACKED)
+    guest.set_memory()
+    vring = guest.vrings[1]
+    guest.reset(vring)
+    guest.must_set(vhu.SET_VRING_NUM, struct.pack("<II", vring.index, 5))
+    areas = [vhu.USER_BASE + offset
+             for offset in (vring.desc, vring.desc + 80, vring.desc + 84)]
+
+    def set_addr(desc, driver, device):
+        return guest.set(vhu.SET_VRING_ADDR, struct.pack(
+            "<IIQQQQ", vring.index, 0, desc, device, driver, 0))
+
+    end = vhu.USER_BASE + guest.memory
+    for number, bad in ((0, 8), (0, end - areas[0] - 64), (1, 2),
+                        (1, end - areas[1]), (2, 2), (2, end - areas[2])):
+        wrong = list(areas)
+        wrong[number] += bad
+        assert set_addr(*wrong), (number, bad)
+
+    # A new ring, of which we say one position, then both; then one that
+    # goes on, after a stop and after a crash.
+    for used, base, expected in (
+            (0, 0x8000, 0x80008000), (0, 0x80008000, 0x80008000),
+            (3, 0x80038003, 0x80038003), (4, 0x80008000, 0x80048004)):
+        guest.ram[vring.desc:vring.desc + 88] = bytes(88)
+        for slot in range(used):
+            guest.put_u16(vring.desc + 16 * slot + 14, 0x8080)
+        assert not set_addr(*areas)
+        guest.must_set(vhu.SET_VRING_BASE,
+                       struct.pack("<II", vring.index, base))
+        guest.must_set(vhu.SET_VRING_KICK, struct.pack("<Q", vring.index),
+                       [vring.kick])
+        os.eventfd_write(vring.kick, 1)
+        assert guest.stop(vring.index) == expected
