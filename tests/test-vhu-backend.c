@@ -692,7 +692,7 @@ test_set_features(struct fe *fe)
                == !(VHU_BACKEND_FEATURES & bit));
     }
     check_bad_u64(fe, "not offered", VHOST_USER_SET_FEATURES,
-                  VIRTIO_BIT(VIRTIO_F_RING_PACKED));
+                  VIRTIO_BIT(VIRTIO_F_ACCESS_PLATFORM));
 
     /* M-15: only the same again while a vring is running. */
     fe_start(fe, 1, 0);
