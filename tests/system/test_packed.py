@@ -158,7 +158,12 @@ def test_restart(switch, testpmds):
     for stop in (switch.stop_daemon, switch.kill_daemon):
         send_all(switch, sender, receiver, count=COUNT)
         stop()
+        # It notices what happens when it looks at its link.
+        for machine in (sender, receiver):
+            wait_for(lambda m=machine: not m.link(), 10, "no link")
         switch.start_daemon()
+        for machine in (sender, receiver):
+            wait_for(machine.link, 20, "link")
         for name in ("vm0", "vm1"):
             switch.wait_link(name)
         wait_for(lambda: is_packed(switch), what="packed rings")
