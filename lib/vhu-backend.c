@@ -70,9 +70,6 @@ struct vhu_backend {
     /* State of the connection. */
     int channel_fd;             /* SET_BACKEND_REQ_FD, or -1.  We have nothing
                                  * to say yet. */
-    struct vhost_user_mem_region removed[VHU_MEM_MAX_REGIONS];
-    unsigned int n_removed;     /* REM_MEM_REG so far: a ring of the last
-                                 * ones. */
 };
 
 /* A request while it is being handled. */
@@ -298,7 +295,6 @@ static void
 vhu_backend_reset(struct vhu_backend *backend)
 {
     vhu_dev_reset(backend->dev);
-    backend->n_removed = 0;
     if (backend->channel_fd >= 0) {
         close(backend->channel_fd);
         backend->channel_fd = -1;
@@ -635,47 +631,25 @@ vhu_backend_add_mem_reg(struct vhu_dev *dev, struct vhu_request *req)
     return vhu_backend_replace_mem(req, error, mem, phrase);
 }
 
-/* Returns true if REM_MEM_REG of 'region' was done before. */
-static bool
-vhu_backend_was_removed(const struct vhu_backend *backend,
-                        const struct vhost_user_mem_region *region)
-{
-    for (unsigned int i = 0; i < MIN(backend->n_removed, VHU_MEM_MAX_REGIONS);
-         i++) {
-        const struct vhost_user_mem_region *r = &backend->removed[i];
-
-        if (r->guest_addr == region->guest_addr
-            && r->user_addr == region->user_addr
-            && r->size == region->size) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* QEMU up to 7.2 removes each region once per queue pair.  So a region that
- * was removed before on this connection may be removed again; one that was
- * never there may not. */
+/* A region that is not there is gone already, which is what the front-end
+ * wants: QEMU up to 7.2 removes each region once per queue pair. */
 static int
 vhu_backend_rem_mem_reg(struct vhu_dev *dev, struct vhu_request *req)
 {
     const struct vhost_user_mem_region *region =
         &req->msg->payload.mem_region.region;
-    struct vhu_backend *backend = req->backend;
     struct vhu_mem *mem = NULL;
     char *phrase = NULL;
     int error;
 
     if (!dev->mem) {
-        return refuse(req, ENOENT, "there is no memory table");
+        return 0;
     }
-
     error = vhu_mem_remove_region(dev->mem, region, &mem, &phrase);
-    if (error == ENOENT && vhu_backend_was_removed(backend, region)) {
+    if (error == ENOENT) {
+        VLOG_DBG("%s: %s: %s", dev->name, req->name, phrase);
         free(phrase);
         return 0;
-    } else if (!error) {
-        backend->removed[backend->n_removed++ % VHU_MEM_MAX_REGIONS] = *region;
     }
     return vhu_backend_replace_mem(req, error, mem, phrase);
 }
@@ -703,47 +677,28 @@ vhu_backend_set_vring_num(struct vhu_dev *dev, struct vhu_request *req)
 
 /* Checks the addresses in 'req', for a virtqueue of the smallest size if the
  * size is not known yet.  virtq_create() will check them again, but then the
- * front-end has gone on.
- *
- * In the packed format, the driver area takes the place of the available ring
- * and the device area that of the used ring. */
+ * front-end has gone on. */
 static int
 vhu_backend_check_addr(const struct vhu_dev *dev, struct vhu_request *req)
 {
     const struct vhost_user_vring_addr *addr = &req->msg->payload.vring_addr;
     bool packed = dev->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED);
-    uint64_t n = MAX(req->vring->size, 1);
-    uint64_t avail_size = (sizeof(struct virtq_avail)
-                           + (n + 1) * sizeof(virtio_le16));
-    uint64_t used_size = (sizeof(struct virtq_used)
-                          + n * sizeof(struct virtq_used_elem)
-                          + sizeof(virtio_le16));
-    uint64_t event_size = sizeof(struct pvirtq_event_suppress);
-    const struct {
-        const char *name;
-        uint64_t uva, size, align;
-    } areas[] = {
-        { packed ? "descriptor ring" : "descriptor table", addr->desc,
-          n * sizeof(struct virtq_desc), VIRTQ_DESC_ALIGN },
-        { packed ? "driver event suppression" : "available ring", addr->avail,
-          packed ? event_size : avail_size,
-          packed ? PVIRTQ_EVENT_ALIGN : VIRTQ_AVAIL_ALIGN },
-        { packed ? "device event suppression" : "used ring", addr->used,
-          packed ? event_size : used_size,
-          packed ? PVIRTQ_EVENT_ALIGN : VIRTQ_USED_ALIGN },
+    const struct virtq_config config = {
+        .format = packed ? VIRTQ_PACKED : VIRTQ_SPLIT,
+        .size = MAX(req->vring->size, 1),
+        .mem = dev->mem,
+        .desc_uva = addr->desc,
+        .driver_uva = addr->avail,
+        .device_uva = addr->used,
     };
+    char *phrase;
+    int error = virtq_check_areas(&config, &phrase);
 
-    for (size_t i = 0; i < ARRAY_SIZE(areas); i++) {
-        bool aligned = areas[i].uva % areas[i].align == 0;
-
-        if (!aligned || !vhu_mem_uva_to_va(dev->mem, areas[i].uva,
-                                           areas[i].size)) {
-            return refuse(req, EINVAL, "%s of vring %u at 0x%"PRIx64" is %s",
-                          areas[i].name, req->vring->index, areas[i].uva,
-                          aligned ? "outside guest memory" : "not aligned");
-        }
+    if (error) {
+        refuse(req, error, "vring %u: %s", req->vring->index, phrase);
+        free(phrase);
     }
-    return 0;
+    return error;
 }
 
 static int

@@ -44,6 +44,11 @@
  * chains takes the time of one of them and not of a whole burst of them. */
 #define VIRTQ_MAX_BURST_DESCS 4096
 
+/* The three areas of a virtqueue in our address space. */
+struct virtq_areas {
+    void *desc, *driver, *device;
+};
+
 /* Where the parts of a split virtqueue are in our address space. */
 struct virtq_split_ring {
     const struct virtq_desc *desc;
@@ -119,9 +124,8 @@ struct virtq {
 /* virtq.c. */
 void virtq_break(struct virtq *, enum virtq_error, uint64_t value,
                  uint64_t limit);
-void *virtq_map_area(const struct virtq_config *, const char *name,
-                     uint64_t uva, uint64_t size, uint64_t align,
-                     char **error);
+int virtq_map_areas(const struct virtq_config *, struct virtq_areas *,
+                    char **error);
 uint8_t *virtq_translate_slow(struct virtq *, uint64_t gpa, uint64_t len);
 bool virtq_copy_table(struct virtq *, uint64_t gpa, uint32_t n);
 

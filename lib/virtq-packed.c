@@ -108,27 +108,15 @@ virtq_packed_init(struct virtq *vq, const struct virtq_config *config,
                   char **error)
 {
     struct virtq_packed_ring *ring = &vq->packed;
+    struct virtq_areas areas;
+    int retval = virtq_map_areas(config, &areas, error);
 
-    ring->desc = virtq_map_area(config, "descriptor ring", config->desc_uva,
-                                config->size * sizeof *ring->desc,
-                                PVIRTQ_DESC_ALIGN, error);
-    if (!ring->desc) {
-        return EINVAL;
+    if (retval) {
+        return retval;
     }
-    ring->driver_event = virtq_map_area(config, "driver event suppression",
-                                        config->driver_uva,
-                                        sizeof *ring->driver_event,
-                                        PVIRTQ_EVENT_ALIGN, error);
-    if (!ring->driver_event) {
-        return EINVAL;
-    }
-    ring->device_event = virtq_map_area(config, "device event suppression",
-                                        config->device_uva,
-                                        sizeof *ring->device_event,
-                                        PVIRTQ_EVENT_ALIGN, error);
-    if (!ring->device_event) {
-        return EINVAL;
-    }
+    ring->desc = areas.desc;
+    ring->driver_event = areas.driver;
+    ring->device_event = areas.device;
 
     set_start(vq, config);
     virtq_packed_enable_kicks(vq);

@@ -44,38 +44,21 @@ virtq_split_init(struct virtq *vq, const struct virtq_config *config,
                  char **error)
 {
     struct virtq_split_ring *ring = &vq->split;
-    uint64_t avail_size, used_size;
+    struct virtq_areas areas;
+    int retval;
 
     if (!is_pow2(config->size)) {
         *error = xasprintf("size %"PRIu32" is not a power of 2",
                            config->size);
         return EINVAL;
     }
-
-    /* virtio, "Split Virtqueues".  Each ring is followed by the event index of
-     * the other side, whether that is in use or not. */
-    avail_size = (sizeof *ring->avail
-                  + config->size * sizeof ring->avail->ring[0]
-                  + sizeof *ring->used_event);
-    used_size = (sizeof *ring->used
-                 + config->size * sizeof ring->used->ring[0]
-                 + sizeof *ring->avail_event);
-    ring->desc = virtq_map_area(config, "descriptor table", config->desc_uva,
-                                config->size * sizeof *ring->desc,
-                                VIRTQ_DESC_ALIGN, error);
-    if (!ring->desc) {
-        return EINVAL;
+    retval = virtq_map_areas(config, &areas, error);
+    if (retval) {
+        return retval;
     }
-    ring->avail = virtq_map_area(config, "available ring", config->driver_uva,
-                                 avail_size, VIRTQ_AVAIL_ALIGN, error);
-    if (!ring->avail) {
-        return EINVAL;
-    }
-    ring->used = virtq_map_area(config, "used ring", config->device_uva,
-                                used_size, VIRTQ_USED_ALIGN, error);
-    if (!ring->used) {
-        return EINVAL;
-    }
+    ring->desc = areas.desc;
+    ring->avail = areas.driver;
+    ring->used = areas.device;
     ring->used_event = &ring->avail->ring[config->size];
     ring->avail_event = (virtio_le16 *) &ring->used->ring[config->size];
 

@@ -312,16 +312,16 @@ virtq_break(struct virtq *vq, enum virtq_error error, uint64_t value,
 }
 
 /* Returns our address of the 'size' bytes at user address 'uva', which are the
- * area 'name' of the virtqueue in 'config'.  If they are not aligned to
- * 'align', or not inside one region, returns NULL with a text in '*error'.
+ * area 'name' of a virtqueue.  If they are not aligned to 'align', or not
+ * inside one region of 'mem', returns NULL with a text in '*error'.
  *
  * Our own address must be aligned, too, or else the machine would not read an
  * index at once. */
-void *
-virtq_map_area(const struct virtq_config *config, const char *name,
-               uint64_t uva, uint64_t size, uint64_t align, char **error)
+static void *
+map_area(const struct vhu_mem *mem, const char *name, uint64_t uva,
+         uint64_t size, uint64_t align, char **error)
 {
-    void *va = vhu_mem_uva_to_va(config->mem, uva, size);
+    void *va = vhu_mem_uva_to_va(mem, uva, size);
 
     if (!va) {
         *error = xasprintf("%s at user address 0x%"PRIx64": its %"PRIu64" "
@@ -335,6 +335,58 @@ virtq_map_area(const struct virtq_config *config, const char *name,
         return NULL;
     }
     return va;
+}
+
+/* Stores where the areas of 'config' are in our address space in '*areas'.
+ * Returns 0, or EINVAL with a text in '*error' if one is not aligned or not
+ * inside one region.
+ *
+ * virtio, "Split Virtqueues", where each ring is followed by the event index of
+ * the other side, whether that is in use or not, and "Packed Virtqueues". */
+int
+virtq_map_areas(const struct virtq_config *config, struct virtq_areas *areas,
+                char **error)
+{
+    bool packed = config->format == VIRTQ_PACKED;
+    uint64_t n = config->size;
+    uint64_t avail_size = (sizeof(struct virtq_avail)
+                           + (n + 1) * sizeof(virtio_le16));
+    uint64_t used_size = (sizeof(struct virtq_used)
+                          + n * sizeof(struct virtq_used_elem)
+                          + sizeof(virtio_le16));
+    uint64_t event_size = sizeof(struct pvirtq_event_suppress);
+    const struct {
+        void **area;
+        const char *name;
+        uint64_t uva, size, align;
+    } a[] = {
+        { &areas->desc, packed ? "descriptor ring" : "descriptor table",
+          config->desc_uva, n * sizeof(struct virtq_desc), VIRTQ_DESC_ALIGN },
+        { &areas->driver,
+          packed ? "driver event suppression" : "available ring",
+          config->driver_uva, packed ? event_size : avail_size,
+          packed ? PVIRTQ_EVENT_ALIGN : VIRTQ_AVAIL_ALIGN },
+        { &areas->device, packed ? "device event suppression" : "used ring",
+          config->device_uva, packed ? event_size : used_size,
+          packed ? PVIRTQ_EVENT_ALIGN : VIRTQ_USED_ALIGN },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(a); i++) {
+        *a[i].area = map_area(config->mem, a[i].name, a[i].uva, a[i].size,
+                              a[i].align, error);
+        if (!*a[i].area) {
+            return EINVAL;
+        }
+    }
+    return 0;
+}
+
+int
+virtq_check_areas(const struct virtq_config *config, char **error)
+{
+    struct virtq_areas areas;
+
+    return virtq_map_areas(config, &areas, error);
 }
 
 /* virtq_translate() for an address outside the region that was hit last. */

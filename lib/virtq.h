@@ -195,6 +195,10 @@ struct virtq;
 int virtq_create(const struct virtq_config *config, struct virtq **vqp,
                  char **error);
 
+/* Checks the areas in 'config', and nothing else, as virtq_create() does.
+ * Returns 0, or EINVAL with a newly allocated phrase in '*error'. */
+int virtq_check_areas(const struct virtq_config *config, char **error);
+
 /* Frees 'vq', which may be NULL.  Touches no shared memory. */
 void virtq_destroy(struct virtq *vq);
 

@@ -409,7 +409,9 @@ fe_negotiate(struct fe *fe, uint64_t features)
     assert(fe->dev->features == features && fe->dev->features_set);
 }
 
-#define FEATURES (VHU_BACKEND_FEATURES & ~VIRTIO_BIT(VIRTIO_F_EVENT_IDX))
+#define FEATURES (VHU_BACKEND_FEATURES                                  \
+                  & ~(VIRTIO_BIT(VIRTIO_F_EVENT_IDX)                    \
+                      | VIRTIO_BIT(VIRTIO_F_RING_PACKED)))
 
 /* Starts again with a new connection. */
 static void
@@ -1240,7 +1242,7 @@ test_mem_slots(struct fe *fe)
     printf("%s\n", vhu_backend_get_reason(fe->backend));
     fe_do(fe, VHOST_USER_ADD_MEM_REG, REGION(0), &fe->memfd, 1);
     printf("%s\n", vring_state(fe, 0));
-    check_bad(fe, "never there", VHOST_USER_REM_MEM_REG, REGION(2), NULL, 0);
+    fe_do(fe, VHOST_USER_REM_MEM_REG, REGION(2), NULL, 0); /* Never there. */
     check_bad(fe, "no descriptor", VHOST_USER_ADD_MEM_REG, REGION(2), NULL, 0);
     msg[2].region.guest_addr -= 4096;
     fe_do(fe, VHOST_USER_ADD_MEM_REG, REGION(1), &fe->memfd, 1);

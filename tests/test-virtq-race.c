@@ -30,6 +30,7 @@ static void change_memory(const void *p, size_t size);
 #define virtq_add_used_burst race_virtq_add_used_burst
 #define virtq_break race_virtq_break
 #define virtq_call race_virtq_call
+#define virtq_check_areas race_virtq_check_areas
 #define virtq_copy_table race_virtq_copy_table
 #define virtq_create race_virtq_create
 #define virtq_destroy race_virtq_destroy
@@ -40,7 +41,7 @@ static void change_memory(const void *p, size_t size);
 #define virtq_get_features race_virtq_get_features
 #define virtq_get_state race_virtq_get_state
 #define virtq_has_avail race_virtq_has_avail
-#define virtq_map_area race_virtq_map_area
+#define virtq_map_areas race_virtq_map_areas
 #define virtq_n_avail race_virtq_n_avail
 #define virtq_packed_add_used race_virtq_packed_add_used
 #define virtq_packed_enable_kicks race_virtq_packed_enable_kicks
