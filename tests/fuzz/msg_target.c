@@ -299,12 +299,20 @@ bring_up(struct target *t, uint8_t argument)
     }
     run(t);
     for (int i = 0; i < RING_SIZE; i++) {
+        uint16_t flags = ((index & 1 ? 0 : VIRTQ_DESC_F_WRITE)
+                          | (i % 3 ? VIRTQ_DESC_F_NEXT : 0));
+        uint16_t next = (i + 1) % RING_SIZE;
+
         desc[i].addr = virtio_cpu_to_le64(GPA + index * SLOT + 0x1000);
         desc[i].len = virtio_cpu_to_le32(100 + i);
-        desc[i].flags = virtio_cpu_to_le16((index & 1
-                                            ? 0 : VIRTQ_DESC_F_WRITE)
-                                           | (i % 3 ? VIRTQ_DESC_F_NEXT : 0));
-        desc[i].next = virtio_cpu_to_le16((i + 1) % RING_SIZE);
+        if (argument & 8) {
+            /* The packed format has the number first, then the flags, here
+             * with the one that makes it available. */
+            next = flags | 0x80;
+            flags = i;
+        }
+        desc[i].flags = virtio_cpu_to_le16(flags);
+        desc[i].next = virtio_cpu_to_le16(next);
     }
     t->mem[index * SLOT + 0x400 + 2] += 4;
 }
