@@ -303,9 +303,10 @@ parse_socket_mode(struct vhu_options *options, const char *value)
 
     errno = 0;
     mode = strtoul(value, &tail, 8);
-    if (value[0] < '0' || value[0] > '7' || *tail || errno || mode > 0777) {
+    if (value[0] < '0' || value[0] > '7' || *tail || errno || !mode
+        || mode > 0777) {
         return xasprintf("socket-mode is \"%s\" (expected an octal number "
-                         "from 0 to 0777)", value);
+                         "from 1 to 0777)", value);
     }
     options->socket_mode = mode;
     return NULL;
