@@ -19,10 +19,13 @@ tests_vhutest_SOURCES = tests/vhutest.c tests/vhutest.h
 # One line a test.  (Uncomment yours when its file is there.)
 tests_vhutest_SOURCES += tests/test-netdev-vhostuser-io.c
 tests_vhutest_SOURCES += tests/test-vhu-backend.c
+tests_vhutest_SOURCES += tests/test-vhu-backend-load.c
+tests_vhutest_SOURCES += tests/test-vhu-backend-rings.c
 tests_vhutest_SOURCES += tests/test-vhu-conn.c
 tests_vhutest_SOURCES += tests/test-vhu-mem.c
 tests_vhutest_SOURCES += tests/test-vhu-msg.c
 tests_vhutest_SOURCES += tests/test-vhu-stream.c
+tests_vhutest_SOURCES += tests/vhu-frontend.c tests/vhu-frontend.h
 tests_vhutest_SOURCES += tests/vhu-peer.c tests/vhu-peer.h
 tests_vhutest_SOURCES += tests/test-vhu-packet.c
 tests_vhutest_SOURCES += tests/test-vhu-qos.c
