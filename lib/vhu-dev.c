@@ -727,7 +727,10 @@ vhu_vring_discard(struct vhu_vring *vring, unsigned int *budget)
         virtq_publish_used(vq);
         virtq_call(vq);
         vring->discarded += n;
-    } while (n && --*budget);
+        if (n) {
+            (*budget)--;
+        }
+    } while (n && *budget);
     virtq_enable_kicks(vq, true);
     ovs_spin_unlock(&vring->lock);
 }

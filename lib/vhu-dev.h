@@ -268,8 +268,8 @@ uint32_t vhu_vring_get_base(const struct vhu_dev *dev,
 /* Does what is due: discards what is transmitted on disabled vrings, reports
  * broken virtqueues (log, err descriptor), notices memory that has vanished,
  * looks for guests whose memory is not shared.  The caller should afterwards
- * look at 'changed', see vhu_dev_report_changes(), and disconnect if 'mem_dead'
- * or 'blocked'.
+ * look at 'changed', see vhu_dev_report_changes(), and disconnect if
+ * 'mem_dead' or 'blocked'.
  *
  * Whoever runs the loop calls vhu_mem_clear_dead() before the devices run and
  * vhu_mem_wait_dead() before it blocks, once for all devices. */

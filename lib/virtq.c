@@ -341,8 +341,9 @@ map_area(const struct vhu_mem *mem, const char *name, uint64_t uva,
  * Returns 0, or EINVAL with a text in '*error' if one is not aligned or not
  * inside one region.
  *
- * virtio, "Split Virtqueues", where each ring is followed by the event index of
- * the other side, whether that is in use or not, and "Packed Virtqueues". */
+ * virtio, "Split Virtqueues", where each ring is followed by the event index
+ * of the other side, whether that is in use or not, and "Packed
+ * Virtqueues". */
 int
 virtq_map_areas(const struct virtq_config *config, struct virtq_areas *areas,
                 char **error)
