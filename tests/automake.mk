@@ -86,8 +86,10 @@ TESTSUITEFLAGS =
 AUTOTEST_PATH = tests:vswitchd-plugin:$(OVS_BUILDDIR)/utilities:$(OVS_BUILDDIR)/ovsdb
 check-testsuite: all $(check_PROGRAMS) $(TESTSUITE) tests/atconfig tests/atlocal
 	set -e; cd tests; \
-	$(SHELL) '$(abs_top_srcdir)/tests/testsuite' \
-		AUTOTEST_PATH='$(AUTOTEST_PATH)' $(TESTSUITEFLAGS)
+	suite() { $(SHELL) '$(abs_top_srcdir)/tests/testsuite' \
+		AUTOTEST_PATH='$(AUTOTEST_PATH)' "$$@"; }; \
+	suite $(TESTSUITEFLAGS) || \
+	{ test '$(RECHECK)' = yes && suite --recheck; }
 clean-testsuite:
 	-test ! -f $(TESTSUITE) || \
 		(cd tests && $(SHELL) '$(abs_top_srcdir)/tests/testsuite' --clean)
@@ -163,3 +165,23 @@ tests_bench_limit_LDADD = lib/libvhu.a $(OVS_LIBOPENVSWITCH) $(OVS_LIBS)
 VHU_OBJECTS += $(tests_bench_limit_OBJECTS)
 EXTRA_DIST += tests/bench/idle.py tests/bench/peers.py tests/bench/report.py \
 	tests/bench/run tests/bench/systems.py
+
+# Fuzz targets.  What "make check" runs tries random inputs; "make fuzz" builds
+# the same for libFuzzer, with clang, and runs each for FUZZ_TIME seconds on
+# the inputs in tests/fuzz/corpus-*, which it adds to.
+check_PROGRAMS += tests/fuzz/msg-target
+tests_fuzz_msg_target_SOURCES = tests/fuzz/msg_target.c
+tests_fuzz_msg_target_LDADD = lib/libvhu.a $(OVS_LIBOPENVSWITCH) $(OVS_LIBS)
+VHU_OBJECTS += $(tests_fuzz_msg_target_OBJECTS)
+FUZZ_TIME = 60
+FUZZ_FLAGS = -g -O1 -fsanitize=fuzzer,address,undefined -DVHU_LIBFUZZER
+fuzz: $(OVS_STAMP)
+	$(AM_V_at)$(MKDIR_P) tests/fuzz/corpus-msg
+	$(AM_V_CCLD)clang $(FUZZ_FLAGS) $(DEFS) $(DEFAULT_INCLUDES) \
+		$(AM_CPPFLAGS) -std=gnu11 $(srcdir)/tests/fuzz/msg_target.c \
+		$(addprefix $(top_srcdir)/,$(filter %.c,$(lib_libvhu_a_SOURCES))) \
+		$(OVS_LIBOPENVSWITCH) $(OVS_LIBS) -o tests/fuzz/msg-fuzzer
+	$(AM_V_GEN)tests/fuzz/msg-fuzzer -max_total_time=$(FUZZ_TIME) \
+		-max_len=1024 tests/fuzz/corpus-msg
+CLEANFILES += tests/fuzz/msg-fuzzer
+.PHONY: fuzz
