@@ -49,6 +49,20 @@
 #define VIRTIO_LOAD_HOOK(P, SIZE) ((void) 0)
 #endif
 
+/* ThreadSanitizer pairs a release with an acquire only if both access the same
+ * number of bytes.  Where that is not so, and right nevertheless, code may do
+ * something for its sake. */
+#if defined __SANITIZE_THREAD__
+#define VIRTIO_TSAN 1
+#elif defined __has_feature
+#if __has_feature(thread_sanitizer)
+#define VIRTIO_TSAN 1
+#endif
+#endif
+#ifndef VIRTIO_TSAN
+#define VIRTIO_TSAN 0
+#endif
+
 static inline uint16_t
 virtio_load_le16(const virtio_le16 *p)
 {

@@ -353,14 +353,20 @@ virtq_packed_take_avail(struct virtq *vq, struct virtq_chain chains[],
     }
     max = MIN(max, VIRTQ_MAX_BURST);
     for (n = 0; n < max && n_descs < VIRTQ_MAX_BURST_DESCS; n++) {
-        struct virtq_desc_copy desc = read_desc(&descs[pos.idx]);
         struct virtq_walk walk = {
             .segs = &vq->segs[n_segs],
             .max_segs = vq->max_segs - n_segs,
             .n_descs = 1,
         };
+        struct virtq_desc_copy desc;
         uint32_t n_slots = 1;
 
+        if (VIRTIO_TSAN
+            && ((virtio_load_acquire_le16(&descs[pos.idx].flags)
+                 & OWNER_FLAGS) != avail_flags(pos.wrap))) {
+            break;
+        }
+        desc = read_desc(&descs[pos.idx]);
         if ((desc.flags & OWNER_FLAGS) != avail_flags(pos.wrap)) {
             break;
         }
