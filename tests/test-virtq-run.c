@@ -24,8 +24,9 @@
 #include "timeval.h"
 #include "util.h"
 #include "vhu-notify.h"
-#include "virtq-fixture.h"
 #include "vhutest.h"
+#include "virtio-barrier.h"
+#include "virtq-fixture.h"
 
 #define FEATURES (VIRTIO_BIT(VIRTIO_F_VERSION_1) \
                   | VIRTIO_BIT(VIRTIO_F_INDIRECT_DESC))
@@ -472,14 +473,6 @@ test_packed_threads(void)
     run_threads(FEATURES | PACKED);
 }
 
-#ifdef __has_feature
-#if __has_feature(thread_sanitizer)
-#define VIRTQ_TEST_TSAN 1
-#endif
-#elif defined(__SANITIZE_THREAD__)
-#define VIRTQ_TEST_TSAN 1
-#endif
-
 /* A guest that clears or scribbles over its memory while we use it. */
 
 static atomic_bool scribbling;
@@ -508,13 +501,14 @@ scribble_main(void *f_)
 static void
 run_scribble(uint64_t features)
 {
-#ifdef VIRTQ_TEST_TSAN
-    exit(77);                   /* A data race is what this is about. */
-#endif
     struct fixture f;
     pthread_t thread;
     long long int deadline;
     int n_broken = 0;
+
+    if (VIRTIO_TSAN) {
+        exit(77);               /* A data race is what this is about. */
+    }
 
     fixture_init(&f, 16, 0, features, VIRTQ_DEVICE_WRITES);
     atomic_store(&scribbling, true);
