@@ -609,30 +609,6 @@ test_dead(void)
 
 /* Notifications. */
 
-/* Makes 'n' buffers used.  Returns how often that notified. */
-static uint64_t
-use(struct fixture *f, int n)
-{
-    struct virtq_chain chains[VIRTQ_MAX_BURST];
-    const struct mock_buf buf = { BUF, 10 };
-    uint64_t token;
-    uint16_t id;
-    uint32_t len;
-
-    for (int i = 0; i < n; i++) {
-        CHECK(mock_driver_add(&f->driver, &buf, 1, 0, 0, 0) >= 0);
-    }
-    mock_driver_publish(&f->driver);
-    CHECK_EQ(virtq_take_avail(f->vq, chains, n), n);
-    virtq_add_used_burst(f->vq, chains, NULL, n);
-    virtq_publish_used(f->vq);
-    virtq_call(f->vq);
-    for (int i = 0; i < n; i++) {
-        CHECK(mock_driver_get_used(&f->driver, &id, &len, &token));
-    }
-    return fixture_calls(f);
-}
-
 static void
 test_call_flags(void)
 {
@@ -644,25 +620,25 @@ test_call_flags(void)
         fixture_init(&f, sizes[i], 0x8000, PACKED, READS);
         fixture_start(&f);
         CHECK_EQ(f.counters.calls, 1);      /* From virtq_create(). */
-        CHECK_EQ(use(&f, 1), 1);
-        CHECK_EQ(use(&f, sizes[i]), 1);     /* All of the ring. */
+        CHECK_EQ(fixture_use(&f, 1), 1);
+        CHECK_EQ(fixture_use(&f, sizes[i]), 1);     /* All of the ring. */
         virtq_call(f.vq);
         CHECK_EQ(fixture_calls(&f), 0);     /* None for nothing. */
         mock_driver_set_no_interrupt(&f.driver, true);
-        CHECK_EQ(use(&f, sizes[i]), 0);
+        CHECK_EQ(fixture_use(&f, sizes[i]), 0);
         CHECK_EQ(f.counters.calls, 3);
         CHECK_EQ(f.counters.calls_suppressed, 1);
         mock_driver_set_no_interrupt(&f.driver, false);
-        CHECK_EQ(use(&f, 1), 1);
+        CHECK_EQ(fixture_use(&f, 1), 1);
 
         /* Not negotiated, so it means nothing. */
         mock_driver_set_used_event(&f.driver, 0x8003);
-        CHECK_EQ(use(&f, 1), 1);
-        CHECK_EQ(use(&f, 1), 1);
+        CHECK_EQ(fixture_use(&f, 1), 1);
+        CHECK_EQ(fixture_use(&f, 1), 1);
 
         /* Without an eventfd, none.  Then the new one gets one at once. */
         virtq_set_call_fd(f.vq, -1);
-        CHECK_EQ(use(&f, 1), 0);
+        CHECK_EQ(fixture_use(&f, 1), 0);
         virtq_set_call_fd(f.vq, f.call_fd);
         CHECK_EQ(fixture_calls(&f), 1);
         fixture_uninit(&f);
@@ -683,13 +659,13 @@ test_call_event(void)
         fixture_init(&f, size, 0x8000, PACKED | EVENT_IDX, READS);
         fixture_start(&f);
         mock_driver_set_used_event(&f.driver, 0x8000);
-        CHECK_EQ(use(&f, 1), 1);            /* The first, in any case. */
+        CHECK_EQ(fixture_use(&f, 1), 1);     /* The first, in any case. */
         for (uint32_t n = 1; n <= size; n += 1 + n / 3) {
             for (uint32_t ofs = 0; ofs < size; ofs++) {
                 mock_driver_set_used_event(
                     &f.driver, mock_packed_advance(
                         size, f.driver.next_used, ofs));
-                CHECK_EQ(use(&f, n), ofs < n);
+                CHECK_EQ(fixture_use(&f, n), ofs < n);
             }
         }
 
@@ -698,18 +674,18 @@ test_call_event(void)
             mock_driver_set_used_event(
                 &f.driver, mock_packed_advance(
                     size, f.driver.next_used, ofs + 1));
-            CHECK_EQ(use(&f, 1), 0);
+            CHECK_EQ(fixture_use(&f, 1), 0);
         }
 
         /* Flags count, too; nonsense is taken for "enable". */
         mock_packed_set_event(&f.driver, f.driver.next_used, DISABLE);
-        CHECK_EQ(use(&f, 1), 0);
+        CHECK_EQ(fixture_use(&f, 1), 0);
         mock_packed_set_event(&f.driver, f.driver.next_used ^ 0x8000, 0);
-        CHECK_EQ(use(&f, 1), 1);
+        CHECK_EQ(fixture_use(&f, 1), 1);
         mock_packed_set_event(&f.driver, f.driver.next_used ^ 0x8000, 3);
-        CHECK_EQ(use(&f, 1), 1);
+        CHECK_EQ(fixture_use(&f, 1), 1);
         mock_packed_set_event(&f.driver, 0x7fff, DESC);
-        CHECK_EQ(use(&f, 1), 1);
+        CHECK_EQ(fixture_use(&f, 1), 1);
 
         /* A new virtqueue on the same ring does not know what the driver
          * saw. */
@@ -717,7 +693,7 @@ test_call_event(void)
             &f.driver, mock_packed_advance(size, f.driver.next_used,
                                            2 * size - 1));
         fixture_start(&f);
-        CHECK_EQ(use(&f, 1), 1);
+        CHECK_EQ(fixture_use(&f, 1), 1);
         fixture_uninit(&f);
     }
 }
@@ -736,7 +712,7 @@ test_kicks(void)
         fixture_init(&f, sizes[i / 2], 0x8000, features, READS);
         fixture_start(&f);
         for (int j = 0; j < 100; j++) {
-            use(&f, 1);
+            fixture_use(&f, 1);
             CHECK(!mock_driver_must_kick(&f.driver));
         }
         for (int j = 0; j < 100; j++) {
@@ -763,7 +739,7 @@ test_kicks(void)
             }
         }
         virtq_enable_kicks(f.vq, false);
-        use(&f, 1);
+        fixture_use(&f, 1);
         CHECK(!mock_driver_must_kick(&f.driver));
         fixture_uninit(&f);
     }

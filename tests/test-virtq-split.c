@@ -535,30 +535,6 @@ test_dead(void)
 
 /* Notifications. */
 
-/* Makes 'n' buffers used.  Returns how often that notified. */
-static uint64_t
-use(struct fixture *f, int n)
-{
-    struct virtq_chain chains[VIRTQ_MAX_BURST];
-    const struct mock_buf buf = { BUF, 10 };
-    uint64_t token;
-    uint16_t head;
-    uint32_t len;
-
-    for (int i = 0; i < n; i++) {
-        CHECK(mock_driver_add(&f->driver, &buf, 1, 0, 0, 0) >= 0);
-    }
-    mock_driver_publish(&f->driver);
-    CHECK_EQ(virtq_take_avail(f->vq, chains, n), n);
-    virtq_add_used_burst(f->vq, chains, NULL, n);
-    virtq_publish_used(f->vq);
-    virtq_call(f->vq);
-    for (int i = 0; i < n; i++) {
-        CHECK(mock_driver_get_used(&f->driver, &head, &len, &token));
-    }
-    return fixture_calls(f);
-}
-
 static void
 test_call_flags(void)
 {
@@ -567,20 +543,20 @@ test_call_flags(void)
     fixture_init(&f, 64, 0, 0, READS);
     fixture_start(&f);
     CHECK_EQ(f.counters.calls, 1);      /* From virtq_create(). */
-    CHECK_EQ(use(&f, 1), 1);
-    CHECK_EQ(use(&f, 64), 1);           /* One for a burst. */
+    CHECK_EQ(fixture_use(&f, 1), 1);
+    CHECK_EQ(fixture_use(&f, 64), 1);           /* One for a burst. */
     virtq_call(f.vq);
     CHECK_EQ(fixture_calls(&f), 0);     /* None for nothing. */
     mock_driver_set_no_interrupt(&f.driver, true);
-    CHECK_EQ(use(&f, 5), 0);
+    CHECK_EQ(fixture_use(&f, 5), 0);
     CHECK_EQ(f.counters.calls, 3);
     CHECK_EQ(f.counters.calls_suppressed, 1);
     mock_driver_set_no_interrupt(&f.driver, false);
-    CHECK_EQ(use(&f, 5), 1);
+    CHECK_EQ(fixture_use(&f, 5), 1);
 
     /* Without an eventfd, none.  Then the new one gets one at once. */
     virtq_set_call_fd(f.vq, -1);
-    CHECK_EQ(use(&f, 5), 0);
+    CHECK_EQ(fixture_use(&f, 5), 0);
     virtq_set_call_fd(f.vq, f.call_fd);
     CHECK_EQ(fixture_calls(&f), 1);
     fixture_uninit(&f);
@@ -589,14 +565,14 @@ test_call_flags(void)
     fixture_init(&f, 64, 0, 0, READS);
     fixture_start(&f);
     mock_driver_set_no_interrupt(&f.driver, true);
-    CHECK_EQ(use(&f, 1), 0);
+    CHECK_EQ(fixture_use(&f, 1), 0);
     fixture_uninit(&f);
 
     /* But not when nothing is left, if that was agreed. */
     fixture_init(&f, 64, 0, ON_EMPTY, READS);
     fixture_start(&f);
     mock_driver_set_no_interrupt(&f.driver, true);
-    CHECK_EQ(use(&f, 1), 1);
+    CHECK_EQ(fixture_use(&f, 1), 1);
     fixture_uninit(&f);
 }
 
@@ -611,12 +587,12 @@ test_call_event(void)
     mock_driver_set_used_event(&f.driver, 0);
     fixture_start(&f);
     mock_driver_set_no_interrupt(&f.driver, true); /* To be ignored. */
-    CHECK_EQ(use(&f, 1), 1);            /* The first, in any case. */
-    CHECK_EQ(use(&f, 1), 0);
+    CHECK_EQ(fixture_use(&f, 1), 1);            /* The first, in any case. */
+    CHECK_EQ(fixture_use(&f, 1), 0);
     for (int n = 1; n <= 64; n *= 4) {
         for (int ofs = -70; ofs < 140; ofs++) {
             mock_driver_set_used_event(&f.driver, f.driver.next_used + ofs);
-            CHECK_EQ(use(&f, n), ofs >= 0 && ofs < n);
+            CHECK_EQ(fixture_use(&f, n), ofs >= 0 && ofs < n);
         }
     }
 
@@ -624,12 +600,12 @@ test_call_event(void)
     mock_driver_set_used_event(&f.driver, f.driver.next_used - 1);
     f.config.avail.idx = f.driver.next_avail;
     fixture_start(&f);
-    CHECK_EQ(use(&f, 1), 1);
-    CHECK_EQ(use(&f, 1), 0);
+    CHECK_EQ(fixture_use(&f, 1), 1);
+    CHECK_EQ(fixture_use(&f, 1), 0);
     virtq_set_call_fd(f.vq, f.call_fd);
     CHECK_EQ(fixture_calls(&f), 1);
-    CHECK_EQ(use(&f, 1), 1);
-    CHECK_EQ(use(&f, 1), 0);
+    CHECK_EQ(fixture_use(&f, 1), 1);
+    CHECK_EQ(fixture_use(&f, 1), 0);
     fixture_uninit(&f);
 }
 
@@ -676,10 +652,10 @@ test_kicks(void)
 
     fixture_init(&f, 64, 0, 0, READS);
     fixture_start(&f);
-    use(&f, 1);
+    fixture_use(&f, 1);
     CHECK(!mock_driver_must_kick(&f.driver));
     virtq_enable_kicks(f.vq, true);
-    use(&f, 1);
+    fixture_use(&f, 1);
     CHECK(mock_driver_must_kick(&f.driver));
     virtq_enable_kicks(f.vq, false);
     CHECK(!mock_driver_must_kick(&f.driver));

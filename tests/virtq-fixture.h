@@ -139,6 +139,30 @@ fixture_start(struct fixture *f)
     fixture_calls(f);
 }
 
+/* Makes 'n' buffers available and used.  Returns how often that notified. */
+static inline uint64_t
+fixture_use(struct fixture *f, int n)
+{
+    const struct mock_buf buf = { MOCK_A_GPA + 0x100000, 10 };
+    struct virtq_chain chains[VIRTQ_MAX_BURST];
+    uint64_t token;
+    uint16_t id;
+    uint32_t len;
+
+    for (int i = 0; i < n; i++) {
+        CHECK(mock_driver_add(&f->driver, &buf, 1, 0, 0, 0) >= 0);
+    }
+    mock_driver_publish(&f->driver);
+    CHECK_EQ(virtq_take_avail(f->vq, chains, n), n);
+    virtq_add_used_burst(f->vq, chains, NULL, n);
+    virtq_publish_used(f->vq);
+    virtq_call(f->vq);
+    for (int i = 0; i < n; i++) {
+        CHECK(mock_driver_get_used(&f->driver, &id, &len, &token));
+    }
+    return fixture_calls(f);
+}
+
 static inline void
 fixture_uninit(struct fixture *f)
 {
