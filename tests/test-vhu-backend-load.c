@@ -30,13 +30,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "fe-script.h"
 #include "openvswitch/poll-loop.h"
 #include "ovs-atomic.h"
 #include "ovs-rcu.h"
 #include "ovs-thread.h"
 #include "timeval.h"
 #include "util.h"
-#include "vhu-frontend.h"
 #include "vhu-notify.h"
 #include "vhu-peer.h"
 

@@ -25,10 +25,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "fe-script.h"
 #include "ovs-rcu.h"
 #include "timeval.h"
 #include "util.h"
-#include "vhu-frontend.h"
 #include "vhu-peer.h"
 #include "virtio-barrier.h"
 

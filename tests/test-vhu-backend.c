@@ -28,11 +28,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "fe-script.h"
 #include "openvswitch/vlog.h"
 #include "ovs-rcu.h"
 #include "util.h"
 #include "vhu-conn.h"
-#include "vhu-frontend.h"
 #include "vhu-mem.h"
 #include "vhu-peer.h"
 #include "vhutest.h"

@@ -16,7 +16,7 @@
 
 #include <config.h>
 
-#include "vhu-frontend.h"
+#include "fe-script.h"
 
 #undef NDEBUG
 

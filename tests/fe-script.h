@@ -14,8 +14,8 @@
  * limitations under the License.
  */
 
-#ifndef VHU_FRONTEND_H
-#define VHU_FRONTEND_H 1
+#ifndef FE_SCRIPT_H
+#define FE_SCRIPT_H 1
 
 /* A front-end with a script, for tests of the back-end
  * ====================================================
@@ -146,4 +146,4 @@ size_t poll_vring(struct vhu_vring *, bool wait);
 const char *vring_state(const struct fe *, uint32_t index);
 int count_maps(void);
 
-#endif /* vhu-frontend.h */
+#endif /* fe-script.h */
