@@ -32,6 +32,7 @@
 #include "vhu-mem.h"
 #include "vhu-msg.h"
 #include "vhu-notify.h"
+#include "vhu-trace.h"
 
 VLOG_DEFINE_THIS_MODULE(vhu_backend);
 
@@ -62,6 +63,7 @@ struct vhu_backend {
     unsigned int seqno;         /* Of 'conn', when last looked at. */
     struct token_bucket tokens;
     unsigned int debt;          /* Tokens to pay before the next message. */
+    struct vhu_trace *trace;    /* The last messages. */
 
     char *fault;                /* Why we closed the last connection, until
                                  * the port is up again, or null. */
@@ -160,6 +162,7 @@ vhu_backend_create(const char *name, struct vhu_conn *conn,
                                   ops, aux);
     backend->conn = conn;
     token_bucket_init(&backend->tokens, TOKEN_RATE, TOKEN_BURST);
+    backend->trace = vhu_trace_create();
     backend->channel_fd = -1;
     return backend;
 }
@@ -174,6 +177,7 @@ vhu_backend_destroy(struct vhu_backend *backend)
     vhu_conn_destroy(backend->conn);
     vhu_backend_reset(backend);
     vhu_dev_destroy(backend->dev);
+    vhu_trace_destroy(backend->trace);
     vhu_backend_forget_fault(backend);
     free(backend->reason);
     free(backend);
@@ -237,6 +241,12 @@ struct vhu_conn *
 vhu_backend_get_conn(const struct vhu_backend *backend)
 {
     return backend->conn;
+}
+
+const struct vhu_trace *
+vhu_backend_get_trace(const struct vhu_backend *backend)
+{
+    return backend->trace;
 }
 
 bool
@@ -308,6 +318,8 @@ vhu_backend_sync(struct vhu_backend *backend)
     unsigned int seqno = vhu_conn_get_seqno(backend->conn);
 
     if (seqno != backend->seqno) {
+        vhu_trace_connection(backend->trace, seqno & 1,
+                             vhu_conn_get_reason(backend->conn));
         backend->seqno = seqno;
         vhu_backend_reset(backend);
     }
@@ -344,7 +356,7 @@ vhu_backend_handle(struct vhu_backend *backend, struct vhu_msg *msg)
 {
     struct vhu_dev *dev = backend->dev;
     struct vhu_request req;
-    int error;
+    int error, update_error;
 
     memset(&req, 0, sizeof req);
     req.backend = backend;
@@ -360,14 +372,16 @@ vhu_backend_handle(struct vhu_backend *backend, struct vhu_msg *msg)
     if (!error) {
         error = handlers[msg->hdr.request].function(dev, &req);
     }
-    if (!error) {
-        error = vhu_dev_update(dev, req.mem_changed);
+    update_error = error ? 0 : vhu_dev_update(dev, req.mem_changed);
+    error = error ? error : update_error;
+    vhu_trace_msg(backend->trace, VHU_TRACE_IN, msg, error,
+                  (req.problem || !req.vring ? req.problem
+                   : req.vring->problem));
 
-        /* Whoever did not ask whether the vring starts finds out from the
-         * error descriptor, or from the operator. */
-        if (error && !vhu_msg_needs_ack(msg, dev->protocol_features)) {
-            error = 0;
-        }
+    /* Whoever did not ask whether the vring starts finds out from the error
+     * descriptor, or from the operator. */
+    if (update_error && !vhu_msg_needs_ack(msg, dev->protocol_features)) {
+        error = 0;
     }
     vhu_backend_reply(&req, error);
     free(req.problem);
@@ -428,7 +442,6 @@ vhu_backend_reply(struct vhu_request *req, int error)
 
     if (vhu_msg_needs_ack(req->msg, backend->dev->protocol_features)) {
         vhu_msg_put_u64(&req->reply, error != 0);
-        vhu_conn_send(backend->conn, &req->reply);
     } else if (error) {
         char *reason = (req->problem
                         ? xasprintf("protocol error: %s: %s", req->name,
@@ -439,10 +452,13 @@ vhu_backend_reply(struct vhu_request *req, int error)
 
         vhu_backend_close(backend, reason);
         free(reason);
+        return;
     } else if (vhu_msg_policy(req->msg->hdr.request)->reply
-               == VHU_MSG_REPLY_PAYLOAD) {
-        vhu_conn_send(backend->conn, &req->reply);
+               != VHU_MSG_REPLY_PAYLOAD) {
+        return;
     }
+    vhu_trace_msg(backend->trace, VHU_TRACE_OUT, &req->reply, 0, NULL);
+    vhu_conn_send(backend->conn, &req->reply);
 }
 
 /* Logs why 'req' is refused, with the phrase that 'format' makes, and keeps

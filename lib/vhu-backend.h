@@ -59,6 +59,7 @@
 struct ds;
 struct vhu_conn;
 struct vhu_conn_config;
+struct vhu_trace;
 
 /* Virtio features and protocol features of this implementation.  The offered
  * set of a port never shrinks between versions: a VM that negotiated a feature
@@ -118,6 +119,9 @@ struct vhu_dev *vhu_backend_get_dev(const struct vhu_backend *backend);
 
 /* Returns the connection, valid until vhu_backend_set_conn(). */
 struct vhu_conn *vhu_backend_get_conn(const struct vhu_backend *backend);
+
+/* Returns the trace of the messages, which lives as long as 'backend'. */
+const struct vhu_trace *vhu_backend_get_trace(const struct vhu_backend *);
 
 /* Returns true if a front-end is connected and at least one queue pair
  * runs. */

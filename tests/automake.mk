@@ -26,6 +26,7 @@ tests_vhutest_SOURCES += tests/test-vhu-mem.c
 tests_vhutest_SOURCES += tests/test-vhu-msg.c
 tests_vhutest_SOURCES += tests/test-vhu-stream.c
 tests_vhutest_SOURCES += tests/fe-script.c tests/fe-script.h
+tests_vhutest_SOURCES += tests/test-vhu-trace.c
 tests_vhutest_SOURCES += tests/vhu-peer.c tests/vhu-peer.h
 tests_vhutest_SOURCES += tests/test-vhu-packet.c
 tests_vhutest_SOURCES += tests/test-vhu-qos.c
@@ -48,6 +49,7 @@ TESTSUITE_AT = \
 	tests/msg.at \
 	tests/stream.at \
 	tests/conn.at \
+	tests/trace.at \
 	tests/backend.at \
 	tests/mem.at \
 	tests/virtq.at \

@@ -31,6 +31,8 @@
 #include "vhu-conn.h"
 #include "vhu-dev.h"
 #include "vhu-mem.h"
+#include "vhu-names.h"
+#include "vhu-trace.h"
 #include "virtio-spec.h"
 #include "virtq.h"
 
@@ -41,92 +43,16 @@
  * from the same collection of facts where it takes more than a line to find
  * them out ("struct vring_facts"). */
 
-/* Names of feature bits. */
-struct bit_name {
-    unsigned int bit;
-    const char *name;
-};
-
-static const struct bit_name features[] = {
-#define VIRTIO_FEATURE(NAME, BIT) { BIT, #NAME },
-    VIRTIO_FEATURES
-#undef VIRTIO_FEATURE
-};
-
-static const struct bit_name protocol_features[] = {
-#define VHOST_USER_PROTOCOL_FEATURE(NAME, BIT) { BIT, #NAME },
-    VHOST_USER_PROTOCOL_FEATURES
-#undef VHOST_USER_PROTOCOL_FEATURE
-};
-
-/* Returns 'name' without what all names of its kind begin with: "MRG_RXBUF"
- * for "NET_F_MRG_RXBUF". */
-static const char *
-short_name(const char *name)
-{
-    const char *f = strstr(name, "_F_");
-
-    return (f ? f + 3
-            : !strncmp(name, "F_", 2) ? name + 2
-            : name);
-}
-
-/* Returns the name of 'bit', or null if it has none. */
-static const char *
-find_bit_name(const struct bit_name names[], size_t n, unsigned int bit)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (names[i].bit == bit) {
-            return short_name(names[i].name);
-        }
-    }
-    return NULL;
-}
-
-/* Returns the names of the bits in 'word' as an array of strings. */
-static struct json *
-bits_to_json(const struct bit_name names[], size_t n, uint64_t word)
-{
-    struct json *array = json_array_create_empty();
-
-    for (unsigned int bit = 0; bit < 64; bit++) {
-        if (word & VIRTIO_BIT(bit)) {
-            const char *name = find_bit_name(names, n, bit);
-
-            json_array_add(array, name
-                           ? json_string_create(name)
-                           : json_string_create_nocopy(xasprintf("%u", bit)));
-        }
-    }
-    return array;
-}
-
 /* Appends a line with 'word' and the names of its bits, broken where it gets
  * too long. */
 static void
-put_bits(struct ds *s, const char *title, const struct bit_name names[],
-         size_t n, uint64_t word)
+put_bits(struct ds *s, const char *title, uint64_t word,
+         vhu_bit_name_func *name)
 {
-    size_t column;
+    size_t start = s->length;
 
-    column = s->length;
-    ds_put_format(s, "  %-18s 0x%"PRIx64, title, word);
-    for (unsigned int bit = 0; bit < 64; bit++) {
-        const char *name = find_bit_name(names, n, bit);
-
-        if (!(word & VIRTIO_BIT(bit))) {
-            continue;
-        }
-        if (s->length - column > 64) {
-            ds_put_format(s, "\n  %-18s", "");
-            column = s->length - 20;
-        }
-        if (name) {
-            ds_put_format(s, " %s", name);
-        } else {
-            ds_put_format(s, " %u", bit);
-        }
-    }
+    ds_put_format(s, "  %-18s 0x%"PRIx64" ", title, word);
+    vhu_bits_format_wrapped(s, word, name, s->length - start, 21, 79);
     ds_put_char(s, '\n');
 }
 
@@ -358,10 +284,9 @@ show_text(const struct netdev_vhostuser *netdev, struct ds *s)
                   path ? path : "");
     put_connection(s, netdev);
     if (dev->features_set) {
-        put_bits(s, "features", features, ARRAY_SIZE(features),
-                 dev->features);
-        put_bits(s, "protocol features", protocol_features,
-                 ARRAY_SIZE(protocol_features), dev->protocol_features);
+        put_bits(s, "features", dev->features, vhu_feature_name);
+        put_bits(s, "protocol features", dev->protocol_features,
+                 vhu_protocol_feature_name);
     }
     put_drops(s, netdev);
     put_memory(s, dev->mem);
@@ -488,12 +413,10 @@ show_json(const struct netdev_vhostuser *netdev)
     put_number(object, "n_txq", netdev->up.n_txq);
     put_number(object, "mtu", netdev->mtu);
     json_object_put(object, "features",
-                    bits_to_json(features, ARRAY_SIZE(features),
-                                 dev->features));
+                    vhu_bits_to_json(dev->features, vhu_feature_name));
     json_object_put(object, "protocol_features",
-                    bits_to_json(protocol_features,
-                                 ARRAY_SIZE(protocol_features),
-                                 dev->protocol_features));
+                    vhu_bits_to_json(dev->protocol_features,
+                                     vhu_protocol_feature_name));
     json_object_put(object, "memory", mem_to_json(dev->mem));
     for (unsigned int i = 0; i < n; i++) {
         struct vring_facts facts;
@@ -614,6 +537,40 @@ unixctl_disconnect(struct unixctl_conn *conn, int argc OVS_UNUSED,
     }
 }
 
+struct trace_request {
+    unsigned long long int since;
+    struct json *trace;
+};
+
+static void
+trace_cb(struct netdev_vhostuser *netdev, void *request_)
+    OVS_REQUIRES(netdev->mutex)
+{
+    struct trace_request *request = request_;
+
+    request->trace = vhu_trace_to_json(vhu_backend_get_trace(netdev->backend),
+                                       request->since);
+}
+
+static void
+unixctl_trace(struct unixctl_conn *conn, int argc, const char *argv[],
+              void *aux OVS_UNUSED)
+{
+    struct trace_request request = { .since = 0 };
+
+    if (argc > 2 && !str_to_ullong(argv[2], 10, &request.since)) {
+        unixctl_command_reply_error(conn, "bad sequence number");
+    } else if (for_each_port(argv[1], trace_cb, &request)) {
+        char *text = json_to_string(request.trace, JSSF_SORT);
+
+        unixctl_command_reply(conn, text);
+        free(text);
+        json_destroy(request.trace);
+    } else {
+        reply_no_port(conn, argv[1]);
+    }
+}
+
 void
 vhu_unixctl_init(void)
 {
@@ -621,4 +578,6 @@ vhu_unixctl_init(void)
                              unixctl_show, NULL);
     unixctl_command_register("vhostuser/disconnect", "PORT", 1, 1,
                              unixctl_disconnect, NULL);
+    unixctl_command_register("vhostuser/trace", "PORT [SINCE]", 1, 2,
+                             unixctl_trace, NULL);
 }
