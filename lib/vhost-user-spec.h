@@ -125,6 +125,27 @@ enum vhost_user_fe_req {
     VHOST_USER_FE_REQ_MAX
 };
 
+/* "Back-end message types": requests that the back-end sends, over the
+ * channel that SET_BACKEND_REQ_FD brought. */
+#define VHOST_USER_BE_REQS                      \
+    VHOST_USER_BE_REQ(IOTLB_MSG, 1)             \
+    VHOST_USER_BE_REQ(CONFIG_CHANGE_MSG, 2)     \
+    VHOST_USER_BE_REQ(VRING_HOST_NOTIFIER_MSG, 3) \
+    VHOST_USER_BE_REQ(VRING_CALL, 4)            \
+    VHOST_USER_BE_REQ(VRING_ERR, 5)             \
+    VHOST_USER_BE_REQ(SHARED_OBJECT_ADD, 6)     \
+    VHOST_USER_BE_REQ(SHARED_OBJECT_REMOVE, 7)  \
+    VHOST_USER_BE_REQ(SHARED_OBJECT_LOOKUP, 8)  \
+    VHOST_USER_BE_REQ(SHMEM_MAP, 9)             \
+    VHOST_USER_BE_REQ(SHMEM_UNMAP, 10)
+
+enum vhost_user_be_req {
+#define VHOST_USER_BE_REQ(NAME, NUMBER) VHOST_USER_BACKEND_##NAME = NUMBER,
+    VHOST_USER_BE_REQS
+#undef VHOST_USER_BE_REQ
+    VHOST_USER_BE_REQ_MAX
+};
+
 /* "Vring state description". */
 struct vhost_user_vring_state {
     uint32_t index;
@@ -170,6 +191,42 @@ struct vhost_user_single_mem_region {
     struct vhost_user_mem_region region;
 };
 BUILD_ASSERT_DECL(sizeof(struct vhost_user_single_mem_region) == 40);
+
+/* "Log description". */
+struct vhost_user_log {
+    uint64_t size;              /* Bytes. */
+    uint64_t offset;            /* In the file. */
+};
+BUILD_ASSERT_DECL(sizeof(struct vhost_user_log) == 16);
+
+/* "Migration": each bit of the log stands for this many bytes of guest
+ * memory. */
+#define VHOST_LOG_PAGE 4096
+
+/* "Virtio device config space".  'size' bytes follow. */
+#define VHOST_USER_MAX_CONFIG_SIZE 256
+struct vhost_user_config {
+    uint32_t offset;
+    uint32_t size;
+    uint32_t flags;             /* VHOST_USER_CONFIG_*. */
+    uint8_t payload[VHOST_USER_MAX_CONFIG_SIZE];
+};
+BUILD_ASSERT_DECL(sizeof(struct vhost_user_config) == 268);
+
+#define VHOST_USER_CONFIG_WRITABLE 0x0  /* The driver writes. */
+#define VHOST_USER_CONFIG_MIGRATION 0x1 /* Migration writes. */
+
+/* "Inflight description".  The table in the specification ends after
+ * 'queue_size' (20 bytes); what most implementations send ends here. */
+struct vhost_user_inflight {
+    uint64_t mmap_size;
+    uint64_t mmap_offset;
+    uint16_t num_queues;
+    uint16_t queue_size;
+    uint32_t padding;
+};
+BUILD_ASSERT_DECL(sizeof(struct vhost_user_inflight) == 24);
+#define VHOST_USER_INFLIGHT_MIN_SIZE 20
 
 /* Payload of SET_VRING_KICK, SET_VRING_CALL and SET_VRING_ERR. */
 #define VHOST_USER_VRING_INDEX_MASK 0xff

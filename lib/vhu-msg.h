@@ -54,7 +54,7 @@
 #include "vhost-user-spec.h"
 
 /* Largest payload of a request or reply that we implement. */
-#define VHU_MSG_MAX_PAYLOAD sizeof(struct vhost_user_mem_table)
+#define VHU_MSG_MAX_PAYLOAD sizeof(struct vhost_user_config)
 
 /* Largest payload that is read and thrown away, so that a request that we do
  * not implement, or one of the wrong size, can be refused without closing
@@ -67,6 +67,9 @@ union vhu_payload {
     struct vhost_user_vring_addr vring_addr;
     struct vhost_user_mem_table mem_table;
     struct vhost_user_single_mem_region mem_region;
+    struct vhost_user_log log;
+    struct vhost_user_config config;
+    struct vhost_user_inflight inflight;
     uint8_t bytes[VHU_MSG_MAX_PAYLOAD];
 };
 
@@ -140,5 +143,28 @@ bool vhu_msg_needs_ack(const struct vhu_msg *msg, uint64_t protocol_features);
  * descriptors is wrong.  An error has been logged, rate limited. */
 int vhu_msg_check(const struct vhu_msg *msg, uint64_t protocol_features,
                   const char *port);
+
+/* Front-end role: replies and requests from the back-end. */
+
+/* Checks the form of 'reply', the next message that came after request
+ * 'request' was sent: that it answers this request, its flags, its size and
+ * its file descriptors.  'ack' says that the answer is an acknowledgement that
+ * was asked for and not a reply that the request always has.
+ *
+ * Returns 0, or EPROTO with a newly allocated phrase in '*error'. */
+int vhu_msg_check_reply(const struct vhu_msg *reply,
+                        const struct vhost_user_hdr *request, bool ack,
+                        char **error);
+
+/* Returns true if front-end request 'request' always has a reply that
+ * vhu_msg_check_reply() knows. */
+bool vhu_msg_has_reply(uint32_t request);
+
+/* Like vhu_msg_name(), for back-end requests. */
+const char *vhu_msg_be_name(uint32_t request);
+
+/* Like vhu_msg_check(), for back-end requests. */
+int vhu_msg_be_check(const struct vhu_msg *msg, uint64_t protocol_features,
+                     const char *port);
 
 #endif /* vhu-msg.h */

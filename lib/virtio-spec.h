@@ -201,7 +201,16 @@ BUILD_ASSERT_DECL(sizeof(struct virtio_net_hdr) == 12);
 #define VIRTIO_NET_HDR_LEN 12
 #define VIRTIO_NET_HDR_LEN_LEGACY 10
 
-/* "Network Device: Device configuration layout": limits of 'mtu'. */
+/* "Network Device: Device configuration layout", up to what we use. */
+struct virtio_net_config {
+    uint8_t mac[6];
+    virtio_le16 status;
+    virtio_le16 max_virtqueue_pairs;
+    virtio_le16 mtu;
+};
+BUILD_ASSERT_DECL(sizeof(struct virtio_net_config) == 12);
+
+/* The same: limits of 'mtu'. */
 #define VIRTIO_NET_MIN_MTU 68
 #define VIRTIO_NET_MAX_MTU 65535
 
