@@ -60,6 +60,7 @@
 #include <stdint.h>
 
 #include "ovs-atomic.h"
+#include "util.h"
 
 struct vhost_user_mem_region;
 struct vhu_sigbus_slot;
@@ -89,6 +90,8 @@ struct vhu_shm {
     uint64_t used;              /* Bytes carved out so far. */
     atomic_bool dead;           /* Has vanished: see vhu_shm_is_dead(). */
     struct vhu_sigbus_slot *sigbus_slot;
+    void *reserved;             /* 'va' and what is around it. */
+    uint64_t reserved_size;
 };
 
 /* Allocates memory, all zero, as 'config' says.  Returns 0 with the memory in

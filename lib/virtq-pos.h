@@ -1,0 +1,75 @@
+/*
+ * Copyright (c) 2026 The ovs-vhostuser Authors.
+ *
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#ifndef VIRTQ_POS_H
+#define VIRTQ_POS_H 1
+
+/* Places in a packed ring
+ * =======================
+ *
+ * Arithmetic of "struct virtq_pos", for both sides of a virtqueue.  The size
+ * of a packed ring need not be a power of 2. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "compiler.h"
+#include "virtq.h"
+
+/* Moves 'pos' on by 'n', which must not be greater than 'size'. */
+static ALWAYS_INLINE inline struct virtq_pos
+virtq_pos_add(struct virtq_pos pos, uint32_t n, uint32_t size)
+{
+    uint32_t idx = pos.idx + n;
+    bool wraps = idx >= size;
+
+    pos.idx = wraps ? idx - size : idx;
+    pos.wrap ^= wraps;
+    return pos;
+}
+
+/* Returns how far 'b' is ahead of 'a', less than two times 'size'. */
+static inline uint32_t
+virtq_pos_distance(struct virtq_pos a, struct virtq_pos b, uint32_t size)
+{
+    uint32_t distance = 2 * size + b.idx - a.idx;
+
+    if (a.wrap != b.wrap) {
+        distance += size;
+    }
+    return distance % (2 * size);
+}
+
+/* The form that positions have in the event suppression structures: virtio,
+ * "Event Suppression Structure Format". */
+static inline uint16_t
+virtq_pos_to_event(struct virtq_pos pos)
+{
+    return pos.idx | (pos.wrap ? 0x8000 : 0);
+}
+
+static inline struct virtq_pos
+virtq_pos_from_event(uint16_t event)
+{
+    struct virtq_pos pos = {
+        .idx = event & 0x7fff,
+        .wrap = event & 0x8000,
+    };
+
+    return pos;
+}
+
+#endif /* virtq-pos.h */
