@@ -492,6 +492,22 @@ virtq_packed_n_avail(const struct virtq *vq)
     return (load_flags(vq, idx) & OWNER_FLAGS) == avail_flags(wrap);
 }
 
+/* Returns how many descriptors are available, by reading all of them.  Under
+ * the lock of the vring. */
+uint32_t
+virtq_packed_n_avail_descs(const struct virtq *vq)
+{
+    struct virtq_pos pos = vq->next_avail;
+    uint32_t n = 0;
+
+    while (n < vq->size && (load_flags(vq, pos.idx) & OWNER_FLAGS)
+           == avail_flags(pos.wrap)) {
+        pos = pos_add(pos, 1, vq->size);
+        n++;
+    }
+    return n;
+}
+
 void
 virtq_packed_prefetch_next(struct virtq *vq)
 {

@@ -68,6 +68,7 @@ void virtq_packed_publish_used(struct virtq *);
 bool virtq_packed_wants_call(struct virtq *);
 void virtq_packed_prefetch_next(struct virtq *);
 uint32_t virtq_packed_n_avail(const struct virtq *);
+uint32_t virtq_packed_n_avail_descs(const struct virtq *);
 void virtq_packed_enable_kicks(struct virtq *);
 
 #endif /* virtq-packed.h */

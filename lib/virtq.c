@@ -275,6 +275,8 @@ virtq_get_state(const struct virtq *vq, struct virtq_state *state)
     state->avail = vq->next_avail;
     state->used = vq->published;
     state->driver_idx = vq->next_avail.idx + virtq_n_avail(vq);
+    state->fill = (is_packed(vq) && vq->usable
+                   ? virtq_packed_n_avail_descs(vq) : virtq_n_avail(vq));
     state->kicks_enabled = vq->kicks_enabled;
 }
 

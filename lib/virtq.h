@@ -273,6 +273,8 @@ struct virtq_state {
     struct virtq_pos avail;     /* Next to take. */
     struct virtq_pos used;      /* Next to publish. */
     uint16_t driver_idx;        /* Split: the driver's available index. */
+    uint32_t fill;              /* Available buffers (split) or descriptors
+                                 * (packed). */
     bool kicks_enabled;
 };
 void virtq_get_state(const struct virtq *vq, struct virtq_state *state);

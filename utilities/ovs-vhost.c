@@ -35,6 +35,12 @@ static const struct vhost_command {
     { "bounce", "SOCKET SOCKET",
       "be a back-end that joins two guests, without a switch",
       vhost_bounce_main },
+    { "trace", "PORT",
+      "show the messages of a port of the running switch",
+      vhost_trace_main },
+    { "top", "[PORT]",
+      "watch the ports and queues of the running switch",
+      vhost_top_main },
 };
 
 static void

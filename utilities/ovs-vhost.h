@@ -26,5 +26,7 @@
 typedef int vhost_command_func(int argc, char *argv[]);
 
 vhost_command_func vhost_bounce_main;
+vhost_command_func vhost_top_main;
+vhost_command_func vhost_trace_main;
 
 #endif /* ovs-vhost.h */

@@ -107,6 +107,7 @@ count_packets(struct vhu_queue_stats *stats, struct dp_packet *const packets[],
     }
     vhu_counter_add(&stats->packets, n_packets);
     vhu_counter_add(&stats->bytes, n_bytes);
+    vhu_counter_add(&stats->bursts, n_packets != 0);
 }
 
 /* What follows each burst: the chains that were used become visible to the

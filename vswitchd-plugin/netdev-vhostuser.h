@@ -105,6 +105,7 @@ struct vhu_queue_stats {
     uint64_t broadcast;
     uint64_t sizes[VHU_N_SIZE_BINS];
     uint64_t drops[VHU_N_DROPS];
+    uint64_t bursts;            /* That had a packet at least. */
     uint64_t retries;           /* txq only: as netdev-dpdk's tx retries. */
 };
 

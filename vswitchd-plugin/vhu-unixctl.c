@@ -97,6 +97,7 @@ copy_stats(const struct vhu_queue_stats *src, struct vhu_queue_stats *dst)
     }
     dst->packets = vhu_counter_read(&src->packets);
     dst->bytes = vhu_counter_read(&src->bytes);
+    dst->bursts = vhu_counter_read(&src->bursts);
     dst->retries = vhu_counter_read(&src->retries);
     for (size_t i = 0; i < VHU_N_DROPS; i++) {
         dst->drops[i] = vhu_counter_read(&src->drops[i]);
@@ -318,6 +319,7 @@ vring_to_json(const struct vring_facts *f)
                                                  NULL);
 
         json_object_put_string(object, "format", f->format);
+        put_number(object, "fill", f->virtq.fill);
         put_number(object, "avail_idx", f->virtq.avail.idx);
         put_number(object, "used_idx", f->virtq.used.idx);
         if (f->virtq.format == VIRTQ_PACKED) {
@@ -333,6 +335,7 @@ vring_to_json(const struct vring_facts *f)
     }
     put_number(object, "packets", f->stats.packets);
     put_number(object, "bytes", f->stats.bytes);
+    put_number(object, "bursts", f->stats.bursts);
     put_number(object, "retries", f->stats.retries);
 #define VHU_DROP(NAME) \
     put_number(object, #NAME "_drops", f->stats.drops[VHU_DROP_##NAME]);
