@@ -47,6 +47,7 @@ static void change_memory(const void *p, size_t size);
 #define virtq_packed_enable_kicks race_virtq_packed_enable_kicks
 #define virtq_packed_init race_virtq_packed_init
 #define virtq_packed_n_avail race_virtq_packed_n_avail
+#define virtq_packed_n_avail_descs race_virtq_packed_n_avail_descs
 #define virtq_packed_prefetch_next race_virtq_packed_prefetch_next
 #define virtq_packed_publish_used race_virtq_packed_publish_used
 #define virtq_packed_put_back race_virtq_packed_put_back
