@@ -27,6 +27,10 @@ tests_vhutest_SOURCES += tests/test-vhu-msg.c
 tests_vhutest_SOURCES += tests/test-vhu-stream.c
 tests_vhutest_SOURCES += tests/fe-script.c tests/fe-script.h
 tests_vhutest_SOURCES += tests/test-vhu-trace.c
+tests_vhutest_SOURCES += tests/test-vhost-tool.c
+tests_vhutest_SOURCES += utilities/vhost-hist.c utilities/vhost-hist.h
+tests_vhutest_SOURCES += utilities/vhost-pcap.c utilities/vhost-pcap.h
+tests_vhutest_SOURCES += utilities/vhost-seq.c utilities/vhost-seq.h
 tests_vhutest_SOURCES += tests/vhu-peer.c tests/vhu-peer.h
 tests_vhutest_SOURCES += tests/test-vhu-packet.c
 tests_vhutest_SOURCES += tests/test-vhu-qos.c
@@ -56,6 +60,7 @@ TESTSUITE_AT = \
 	tests/packet.at \
 	tests/io.at \
 	tests/qos.at \
+	tests/tool.at \
 	tests/plugin.at \
 	tests/netdev.at
 TESTSUITE = $(srcdir)/tests/testsuite

@@ -40,7 +40,8 @@ def run(*args, status=0, timeout=60, **kwargs):
     except subprocess.TimeoutExpired:
         process.kill()
         output, errors = process.communicate()
-        raise AssertionError(f"{args} does not end: {output}{errors}") from None
+        raise AssertionError(f"{args} does not end: "
+                             f"{output}{errors}") from None
     assert process.returncode == status, (args, output, errors)
     return errors if status else output
 
