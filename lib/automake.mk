@@ -34,6 +34,7 @@ lib_libvhu_a_SOURCES += lib/vhu-trace.c lib/vhu-trace.h
 lib_libvhu_a_SOURCES += lib/vhu-shm.c lib/vhu-shm.h
 lib_libvhu_a_SOURCES += lib/virtq.c lib/virtq-impl.h lib/virtq.h
 lib_libvhu_a_SOURCES += lib/virtq-drv.c lib/virtq-drv-impl.h lib/virtq-drv.h
+lib_libvhu_a_SOURCES += lib/virtq-drv-life.c
 lib_libvhu_a_SOURCES += lib/virtq-drv-packed.c lib/virtq-drv-packed.h
 lib_libvhu_a_SOURCES += lib/virtq-drv-split.c lib/virtq-drv-split.h
 lib_libvhu_a_SOURCES += lib/virtq-packed.c lib/virtq-packed.h

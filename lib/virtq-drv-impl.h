@@ -153,6 +153,14 @@ struct virtq_drv {
     );
 };
 
+/* The format is looked at once for each function of virtq-drv.h, which means
+ * once for a burst. */
+static ALWAYS_INLINE inline bool
+virtq_drv_is_packed(const struct virtq_drv *vq)
+{
+    return vq->format == VIRTQ_PACKED;
+}
+
 /* virtq-drv.c. */
 void virtq_drv_break(struct virtq_drv *, enum virtq_drv_error, uint64_t value,
                      uint64_t limit);

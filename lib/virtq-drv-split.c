@@ -70,8 +70,8 @@ virtq_drv_split_init(struct virtq_drv *vq)
 /* Taking used buffers. */
 
 /* Returns how many chains have been used, but looks at what the device keeps
- * writing only if what it wrote before is less than 'max'.  If it makes no sense,
- * returns 0 with 'vq' broken. */
+ * writing only if what it wrote before is less than 'max'.  If it makes no
+ * sense, returns 0 with 'vq' broken. */
 static ALWAYS_INLINE inline uint16_t
 load_n_used(struct virtq_drv *vq, size_t max)
 {

@@ -35,6 +35,8 @@ tests_vhutest_SOURCES += tests/vhu-peer.c tests/vhu-peer.h
 tests_vhutest_SOURCES += tests/test-vhu-packet.c
 tests_vhutest_SOURCES += tests/test-vhu-qos.c
 tests_vhutest_SOURCES += tests/test-vhu-notify.c
+tests_vhutest_SOURCES += tests/test-virtq-drv.c tests/virtq-drv-fixture.h
+tests_vhutest_SOURCES += tests/virtq-mock-device.c tests/virtq-mock-device.h
 tests_vhutest_SOURCES += tests/test-virtq-packed.c
 tests_vhutest_SOURCES += tests/test-virtq-race.c
 tests_vhutest_SOURCES += tests/test-virtq-run.c
@@ -57,6 +59,7 @@ TESTSUITE_AT = \
 	tests/backend.at \
 	tests/mem.at \
 	tests/virtq.at \
+	tests/virtq-drv.at \
 	tests/packet.at \
 	tests/io.at \
 	tests/qos.at \

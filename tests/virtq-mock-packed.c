@@ -52,9 +52,10 @@ mock_packed_advance(uint32_t size, uint16_t pos, uint32_t n)
     while (n--) {
         uint16_t ofs = (pos & 0x7fff) + 1;
 
-        pos = (pos & 0x8000) | ofs;
         if (ofs == size) {
             pos = wrap_counter(pos) ? 0 : 0x8000;
+        } else {
+            pos = (pos & 0x8000) | ofs;
         }
     }
     return pos;
