@@ -289,6 +289,12 @@ vhu_conn_disconnect(struct vhu_conn *conn, const char *reason)
     }
 }
 
+void
+vhu_conn_hold(struct vhu_conn *conn, int ms)
+{
+    conn->not_before = MAX(conn->not_before, time_msec() + ms);
+}
+
 const char *
 vhu_conn_get_path(const struct vhu_conn *conn)
 {
@@ -409,7 +415,9 @@ static void
 vhu_conn_set_waiting(struct vhu_conn *conn)
 {
     vhu_conn_set_status(conn, VLL_INFO,
-                        xasprintf("waiting for a front-end at %s",
+                        xasprintf("waiting for a %s at %s",
+                                  (conn->config.peer ? conn->config.peer
+                                   : "front-end"),
                                   conn->config.path));
 }
 

@@ -84,6 +84,9 @@ struct vhu_conn_config {
     enum vhu_conn_mode mode;
     const char *path;           /* Of any length that the file system takes,
                                  * also above sizeof sun_path. */
+    const char *peer;           /* Who is to be at the other end, for people:
+                                 * "back-end"; null for "front-end".  A
+                                 * constant. */
 
     /* Server mode only.  The socket appears at 'path' with these set: it is
      * made under a temporary name in the same directory and renamed.  An
@@ -153,6 +156,11 @@ int vhu_conn_send(struct vhu_conn *conn, const struct vhu_msg *msg);
  * "protocol error: bad SET_VRING_NUM" that is kept for
  * vhu_conn_get_reason().  The next attempt is backed off. */
 void vhu_conn_disconnect(struct vhu_conn *conn, const char *reason);
+
+/* Makes no attempt to connect, and takes no connection, in the next 'ms'
+ * milliseconds, whatever appears at the path: for a peer with which more went
+ * wrong than the connection. */
+void vhu_conn_hold(struct vhu_conn *conn, int ms);
 
 /* Returns the path, or "" for a connection made by vhu_conn_create_fd(). */
 const char *vhu_conn_get_path(const struct vhu_conn *conn);

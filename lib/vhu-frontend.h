@@ -96,6 +96,7 @@
 struct vhu_conn;
 struct vhu_frontend;
 struct vhu_shm;
+struct vhu_trace;
 
 /* Virtio features that the library can do something with as a driver.  What a
  * user wants in vhu_frontend_config should be a subset of it. */
@@ -220,15 +221,15 @@ struct vhu_fe_vring {
     bool published;             /* 'drv' is in 'vq'. */
     bool started;               /* SET_VRING_KICK .. GET_VRING_BASE. */
     bool resume;                /* The ring continues as it is. */
-    bool reset;                 /* vhu_frontend_reset_vring(). */
+    bool want_reset;            /* vhu_frontend_reset_vring(). */
+    bool reset;                 /* That is under way. */
     uint32_t base;              /* For SET_VRING_BASE. */
     enum vhu_fe_call call;      /* Wanted. */
     enum vhu_fe_call told_call; /* Told. */
     int kick_fd;                /* -1 until it is needed, like the others. */
     int call_fd;
     int masked_fd;              /* For VHU_FE_CALL_MASKED. */
-    int err_fd;
-    uint64_t n_errors;          /* Read from 'err_fd'. */
+    uint64_t n_broken;          /* 'counters.broken' when last looked at. */
 };
 
 /* What is known of the back-end; zero where it is not known (yet). */
@@ -289,6 +290,9 @@ void vhu_frontend_disconnect(struct vhu_frontend *fe, const char *reason);
 
 /* Returns the connection, valid until vhu_frontend_set_conn(). */
 struct vhu_conn *vhu_frontend_get_conn(const struct vhu_frontend *fe);
+
+/* Returns the trace of the messages, which lives as long as 'fe'. */
+const struct vhu_trace *vhu_frontend_get_trace(const struct vhu_frontend *fe);
 
 /* Returns what is known of the back-end.  Valid as long as 'fe'; without a
  * connection it is what was known of the last one. */
@@ -415,7 +419,8 @@ size_t vhu_frontend_log_harvest(struct vhu_frontend *fe,
                                 void (*cb)(uint64_t guest_addr, void *aux),
                                 void *aux);
 
-/* Returns how many bytes of guest addresses the log covers, 0 without a log. */
+/* Returns how many bytes of guest addresses the log covers, 0 if there is
+ * none. */
 uint64_t vhu_frontend_log_size(const struct vhu_frontend *fe);
 
 /* Takes the lock of 'vring' if it has a virtqueue for the data path, and
