@@ -130,8 +130,12 @@ check_config(const struct virtq_drv_config *config)
                          VIRTQ_DRV_MAX_BUF_SIZE);
     }
 
+    if (config->ofs % VIRTQ_DRV_ALIGN) {
+        return xasprintf("offset %"PRIu64" is not aligned to %d", config->ofs,
+                         VIRTQ_DRV_ALIGN);
+    }
     size = virtq_drv_shm_size(config);
-    if (config->ofs % VIRTQ_DRV_ALIGN || config->ofs > config->shm->size
+    if (config->ofs > config->shm->size
         || size > config->shm->size - config->ofs) {
         return xasprintf("no space for %"PRIu64" bytes at offset %"PRIu64" in "
                          "%"PRIu64" bytes of shared memory", size, config->ofs,

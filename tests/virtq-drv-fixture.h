@@ -71,7 +71,15 @@ drv_fixture_start_device(struct drv_fixture *f)
     f->dev.in_order = f->config.features & IN_ORDER;
     f->dev.indirect = f->config.features & INDIRECT;
     f->dev.writable = f->config.access == VIRTQ_DEVICE_WRITES;
-    f->dev.next_desc = f->dev.next_avail % f->config.size;
+}
+
+/* Returns the position that the device of 'f' writes as 'pos'. */
+static inline struct virtq_pos
+drv_fixture_pos(const struct drv_fixture *f, uint16_t pos)
+{
+    return (f->dev.packed
+            ? (struct virtq_pos) { pos & 0x7fff, pos >> 15 }
+            : (struct virtq_pos) { pos, false });
 }
 
 /* Returns how many kicks there were since the last call. */
