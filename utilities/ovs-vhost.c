@@ -32,6 +32,18 @@ static const struct vhost_command {
     const char *purpose;
     vhost_command_func *main;
 } commands[] = {
+    { "probe", "SOCKET",
+      "show what a back-end offers",
+      vhost_probe_main },
+    { "perf", "SOCKET [SOCKET]",
+      "load back-ends and measure them",
+      vhost_perf_main },
+    { "send", "SOCKET FILE",
+      "send the packets of a pcap file to a back-end",
+      vhost_send_main },
+    { "receive", "SOCKET FILE",
+      "write the packets from a back-end to a pcap file",
+      vhost_receive_main },
     { "bounce", "SOCKET SOCKET",
       "be a back-end that joins two guests, without a switch",
       vhost_bounce_main },

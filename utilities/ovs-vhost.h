@@ -26,6 +26,10 @@
 typedef int vhost_command_func(int argc, char *argv[]);
 
 vhost_command_func vhost_bounce_main;
+vhost_command_func vhost_perf_main;
+vhost_command_func vhost_probe_main;
+vhost_command_func vhost_receive_main;
+vhost_command_func vhost_send_main;
 vhost_command_func vhost_top_main;
 vhost_command_func vhost_trace_main;
 
