@@ -93,6 +93,7 @@ struct virtq {
         struct virtq_pos next_used;  /* Next place to write a used one. */
         struct virtq_pos published;  /* 'next_used' as the driver sees it. */
         uint16_t driver_idx;    /* Split: available index, as last read. */
+        uint16_t n_taken;       /* Chains in the last burst. */
         uint16_t signalled;     /* Split: 'published.idx' at the last decision
                                  * whether to notify. */
         uint16_t first_flags;   /* Packed: of the descriptor at 'published'. */
@@ -258,25 +259,90 @@ virtq_walk_finish(struct virtq *vq, const struct virtq_walk *walk,
     }
 }
 
-/* Starts loading what the user of 'chain' will touch first: the header, which
- * may be in a buffer of its own, and the beginning of the packet. */
-static ALWAYS_INLINE inline void
-virtq_prefetch_chain(const struct virtq *vq, const struct virtq_chain *chain)
-{
-    for (int i = 0; i < MIN(chain->n_segs, 2); i++) {
-        const struct virtq_seg *seg = &chain->segs[i];
+/* What has been taken of a burst so far. */
+struct virtq_burst {
+    size_t n;                   /* Chains. */
+    size_t n_segs;              /* Of the segments of the virtqueue. */
+    uint32_t n_descs;           /* Descriptors, also those in tables. */
+};
 
-        if (vq->access == VIRTQ_DEVICE_READS) {
-            OVS_PREFETCH(seg->va);
-            if (seg->len > 64) {
-                OVS_PREFETCH(seg->va + 64);
-            }
-        } else {
-            OVS_PREFETCH_WRITE(seg->va);
-            if (seg->len > 64) {
-                OVS_PREFETCH_WRITE(seg->va + 64);
-            }
+/* Makes '*chain', but for its ID, of 'desc', if that is all of the chain, is
+ * what 'access' demands, and is in the region that was hit last, and adds it to
+ * 'burst'.  Otherwise returns false.
+ *
+ * This is what nearly all chains are like. */
+static ALWAYS_INLINE inline bool
+virtq_take_simple(const struct virtq *vq, const struct virtq_desc_copy *desc,
+                  enum virtq_access access, struct virtq_burst *burst,
+                  struct virtq_chain *chain)
+{
+    uint16_t direction = (access == VIRTQ_DEVICE_WRITES
+                          ? VIRTQ_DESC_F_WRITE : 0);
+    uint64_t ofs = desc->addr - vq->region_gpa;
+    struct virtq_seg *seg = &vq->segs[burst->n_segs];
+
+    if (OVS_UNLIKELY((desc->flags & (VIRTQ_DESC_F_NEXT
+                                     | VIRTQ_DESC_F_INDIRECT
+                                     | VIRTQ_DESC_F_WRITE)) != direction
+                     || desc->len - 1 >= VIRTQ_MAX_CHAIN_BYTES
+                     || ofs >= vq->region_size
+                     || desc->len > vq->region_size - ofs
+                     || burst->n_segs >= vq->max_segs)) {
+        return false;
+    }
+    seg->va = vq->region_va + ofs;
+    seg->len = desc->len;
+    chain->segs = seg;
+    chain->size = desc->len;
+    chain->n_segs = 1;
+    chain->n_descs = 1;
+    burst->n_segs++;
+    burst->n_descs++;
+    return true;
+}
+
+/* Starts loading what the user of 'chain' will touch first.  Where we read,
+ * that is the beginning of the packet behind the header, which nobody reads;
+ * where we write, it is both.  The header may be in a buffer of its own. */
+static ALWAYS_INLINE inline void
+virtq_prefetch_chain(const struct virtq_chain *chain, enum virtq_access access)
+{
+    const struct virtq_seg *segs = chain->segs;
+
+    if (OVS_UNLIKELY(!chain->n_segs)) {
+        return;
+    }
+    if (access == VIRTQ_DEVICE_READS) {
+        if (OVS_LIKELY(segs[0].len > VIRTIO_NET_HDR_LEN)) {
+            OVS_PREFETCH(segs[0].va + VIRTIO_NET_HDR_LEN);
+        } else if (chain->n_segs > 1) {
+            OVS_PREFETCH(segs[1].va);
         }
+    } else {
+        virtq_prefetch_write(segs[0].va);
+        if (OVS_LIKELY(segs[0].len > 64)) {
+            virtq_prefetch_write(segs[0].va + 64);
+        } else if (chain->n_segs > 1) {
+            virtq_prefetch_write(segs[1].va);
+        }
+    }
+}
+
+/* Starts loading what the user of the chain that begins with 'desc' will touch
+ * first, as virtq_prefetch_chain() does.  This is but a hint: 'desc' has not
+ * been checked and may change. */
+static ALWAYS_INLINE inline void
+virtq_prefetch_desc(const struct virtq *vq, uint64_t gpa)
+{
+    uint64_t ofs = gpa - vq->region_gpa;
+
+    if (OVS_UNLIKELY(ofs >= vq->region_size)) {
+        return;
+    }
+    if (vq->access == VIRTQ_DEVICE_READS) {
+        OVS_PREFETCH(vq->region_va + ofs + VIRTIO_NET_HDR_LEN);
+    } else {
+        virtq_prefetch_write(vq->region_va + ofs);
     }
 }
 

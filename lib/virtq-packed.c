@@ -338,28 +338,49 @@ read_desc(const struct pvirtq_desc *desc)
     return copy;
 }
 
-size_t
-virtq_packed_take_avail(struct virtq *vq, struct virtq_chain chains[],
-                        size_t max)
+/* Takes the chain at 'pos', whose first descriptor is 'desc', into '*chain',
+ * whatever its layout, and adds it to 'burst'.  Returns false if it is not to
+ * be taken: because 'vq' is broken or because it must wait for the next
+ * burst. */
+static bool
+take_chain(struct virtq *vq, struct virtq_pos pos,
+           struct virtq_desc_copy desc, struct virtq_burst *burst,
+           struct virtq_chain *chain)
+{
+    struct virtq_walk walk = {
+        .segs = &vq->segs[burst->n_segs],
+        .max_segs = vq->max_segs - burst->n_segs,
+        .n_descs = 1,
+    };
+    uint32_t n_slots = 1;
+
+    if (!read_chain(vq, pos, &walk, &desc, &n_slots)
+        || (walk.full && burst->n)) {
+        return false;
+    }
+    virtq_walk_finish(vq, &walk, desc.id, chain);
+    chain->n_descs = n_slots;
+    burst->n_segs += chain->n_segs;
+    burst->n_descs += walk.n_descs;
+    return true;
+}
+
+static ALWAYS_INLINE inline size_t
+take_avail(struct virtq *vq, struct virtq_chain chains[], size_t max,
+           enum virtq_access access)
 {
     struct pvirtq_desc *descs = vq->packed.desc;
+    struct virtq_burst burst = { .n = 0 };
     struct virtq_pos pos = vq->next_avail;
-    uint32_t n_descs = 0;
-    uint32_t n_taken = 0;
-    size_t n, n_segs = 0;
+    uint32_t n_slots = 0;
 
     if (OVS_UNLIKELY(!virtq_check_usable(vq))) {
         return 0;
     }
     max = MIN(max, VIRTQ_MAX_BURST);
-    for (n = 0; n < max && n_descs < VIRTQ_MAX_BURST_DESCS; n++) {
-        struct virtq_walk walk = {
-            .segs = &vq->segs[n_segs],
-            .max_segs = vq->max_segs - n_segs,
-            .n_descs = 1,
-        };
+    while (burst.n < max && burst.n_descs < VIRTQ_MAX_BURST_DESCS) {
+        struct virtq_chain *chain = &chains[burst.n];
         struct virtq_desc_copy desc;
-        uint32_t n_slots = 1;
 
         if (VIRTIO_TSAN
             && ((virtio_load_acquire_le16(&descs[pos.idx].flags)
@@ -370,26 +391,35 @@ virtq_packed_take_avail(struct virtq *vq, struct virtq_chain chains[],
         if ((desc.flags & OWNER_FLAGS) != avail_flags(pos.wrap)) {
             break;
         }
-        if (OVS_LIKELY(!(desc.flags & (VIRTQ_DESC_F_NEXT
-                                       | VIRTQ_DESC_F_INDIRECT)))
-            ? OVS_UNLIKELY(!virtq_walk_add(vq, &walk, &desc))
-            : OVS_UNLIKELY(!read_chain(vq, pos, &walk, &desc, &n_slots))) {
-            return 0;
+        if (OVS_LIKELY(virtq_take_simple(vq, &desc, access, &burst, chain))) {
+            chain->id = desc.id;
+        } else if (!take_chain(vq, pos, desc, &burst, chain)) {
+            break;
         }
-        n_taken += n_slots;
-        if (OVS_UNLIKELY((walk.full && n > 0) || n_taken > vq->size)) {
+        n_slots += chain->n_descs;
+        if (OVS_UNLIKELY(n_slots > vq->size)) {
             /* It will be the first of the next burst. */
             break;
         }
-        virtq_walk_finish(vq, &walk, desc.id, &chains[n]);
-        chains[n].n_descs = n_slots;
-        virtq_prefetch_chain(vq, &chains[n]);
-        n_segs += chains[n].n_segs;
-        n_descs += walk.n_descs;
-        pos = pos_add(pos, n_slots, vq->size);
+        virtq_prefetch_chain(chain, access);
+        pos = pos_add(pos, chain->n_descs, vq->size);
+        burst.n++;
+    }
+    if (OVS_UNLIKELY(vq->error)) {
+        return 0;
     }
     set_next_avail(vq, pos);
-    return n;
+    vq->n_taken = burst.n;
+    return burst.n;
+}
+
+size_t
+virtq_packed_take_avail(struct virtq *vq, struct virtq_chain chains[],
+                        size_t max)
+{
+    return (vq->access == VIRTQ_DEVICE_WRITES
+            ? take_avail(vq, chains, max, VIRTQ_DEVICE_WRITES)
+            : take_avail(vq, chains, max, VIRTQ_DEVICE_READS));
 }
 
 /* Walks the chain whose first descriptor is '*desc', at 'pos'.  Returns true
@@ -511,15 +541,33 @@ virtq_packed_n_avail_descs(const struct virtq *vq)
 void
 virtq_packed_prefetch_next(struct virtq *vq)
 {
+    struct pvirtq_desc *descs = vq->packed.desc;
     struct virtq_pos pos = vq->next_avail;
+    uint16_t n = vq->n_taken;
+    uint16_t i;
 
     if (OVS_UNLIKELY(!vq->usable)) {
         return;
     }
 
-    /* A descriptor that is used now is available next. */
-    for (int i = 0; i < 8; i++) {
-        OVS_PREFETCH(&vq->packed.desc[pos.idx]);
+    /* All this is a hint only; it is read again, and checked, when it is
+     * taken. */
+    for (i = 0; i < n; i++) {
+        const struct pvirtq_desc *desc = &descs[pos.idx];
+
+        if ((virtio_load_le16(&desc->flags) & OWNER_FLAGS)
+            != avail_flags(pos.wrap)) {
+            break;
+        }
+        virtq_prefetch_desc(vq, virtio_load_le64(&desc->addr));
+        pos = pos_add(pos, 1, vq->size);
+    }
+    if (i < n) {
+        OVS_PREFETCH(&descs[pos.idx]);
+        return;
+    }
+    for (; i < 2 * n; i += 4) {
+        virtq_prefetch_write(&descs[pos.idx]);
         pos = pos_add(pos, MIN(4, vq->size), vq->size);
     }
 }

@@ -122,40 +122,66 @@ read_desc(const struct virtq_desc *desc)
     return copy;
 }
 
+/* Takes the chain at 'head', whose first descriptor is 'desc', into '*chain',
+ * whatever its layout, and adds it to 'burst'.  Returns false if it is not to
+ * be taken: because 'vq' is broken or because it must wait for the next
+ * burst. */
+static bool
+take_chain(struct virtq *vq, uint16_t head, const struct virtq_desc_copy *desc,
+           struct virtq_burst *burst, struct virtq_chain *chain)
+{
+    struct virtq_walk walk = {
+        .segs = &vq->segs[burst->n_segs],
+        .max_segs = vq->max_segs - burst->n_segs,
+        .n_descs = 1,
+    };
+
+    if (!read_chain(vq, head, &walk, desc) || (walk.full && burst->n)) {
+        return false;
+    }
+    virtq_walk_finish(vq, &walk, head, chain);
+    burst->n_segs += chain->n_segs;
+    burst->n_descs += walk.n_descs;
+    return true;
+}
+
+static ALWAYS_INLINE inline size_t
+take_avail(struct virtq *vq, struct virtq_chain chains[], size_t max,
+           enum virtq_access access)
+{
+    struct virtq_burst burst = { .n = 0 };
+    uint16_t heads[VIRTQ_MAX_BURST];
+    size_t n_heads;
+
+    n_heads = gather_heads(vq, heads, MIN(max, VIRTQ_MAX_BURST));
+    while (burst.n < n_heads && burst.n_descs < VIRTQ_MAX_BURST_DESCS) {
+        struct virtq_chain *chain = &chains[burst.n];
+        uint16_t head = heads[burst.n];
+        struct virtq_desc_copy desc = read_desc(&vq->split.desc[head]);
+
+        if (OVS_LIKELY(virtq_take_simple(vq, &desc, access, &burst, chain))) {
+            chain->id = head;
+        } else if (!take_chain(vq, head, &desc, &burst, chain)) {
+            break;
+        }
+        virtq_prefetch_chain(chain, access);
+        burst.n++;
+    }
+    if (OVS_UNLIKELY(vq->error)) {
+        return 0;
+    }
+    virtq_set_next_avail(vq, vq->next_avail.idx + burst.n);
+    vq->n_taken = burst.n;
+    return burst.n;
+}
+
 size_t
 virtq_split_take_avail(struct virtq *vq, struct virtq_chain chains[],
                        size_t max)
 {
-    uint16_t heads[VIRTQ_MAX_BURST];
-    size_t n, n_heads, n_segs = 0;
-    uint32_t n_descs = 0;
-
-    n_heads = gather_heads(vq, heads, MIN(max, VIRTQ_MAX_BURST));
-    for (n = 0; n < n_heads && n_descs < VIRTQ_MAX_BURST_DESCS; n++) {
-        struct virtq_desc_copy desc = read_desc(&vq->split.desc[heads[n]]);
-        struct virtq_walk walk = {
-            .segs = &vq->segs[n_segs],
-            .max_segs = vq->max_segs - n_segs,
-            .n_descs = 1,
-        };
-
-        if (OVS_LIKELY(!(desc.flags & (VIRTQ_DESC_F_NEXT
-                                       | VIRTQ_DESC_F_INDIRECT)))
-            ? OVS_UNLIKELY(!virtq_walk_add(vq, &walk, &desc))
-            : OVS_UNLIKELY(!read_chain(vq, heads[n], &walk, &desc))) {
-            return 0;
-        }
-        if (OVS_UNLIKELY(walk.full && n > 0)) {
-            /* It will be the first of the next burst. */
-            break;
-        }
-        virtq_walk_finish(vq, &walk, heads[n], &chains[n]);
-        virtq_prefetch_chain(vq, &chains[n]);
-        n_segs += chains[n].n_segs;
-        n_descs += walk.n_descs;
-    }
-    virtq_set_next_avail(vq, vq->next_avail.idx + n);
-    return n;
+    return (vq->access == VIRTQ_DEVICE_WRITES
+            ? take_avail(vq, chains, max, VIRTQ_DEVICE_WRITES)
+            : take_avail(vq, chains, max, VIRTQ_DEVICE_READS));
 }
 
 /* Reads the heads of up to 'max' available chains into 'heads' and returns
@@ -178,8 +204,10 @@ gather_heads(struct virtq *vq, uint16_t heads[], size_t max)
         /* Pairs with the release, or write barrier, with which the driver
          * makes buffers available: we see the descriptors and ring entries up
          * to this index. */
-        vq->driver_idx = virtio_load_acquire_le16(&ring->avail->idx);
-        n = vq->driver_idx - next;
+        uint16_t idx = virtio_load_acquire_le16(&ring->avail->idx);
+
+        __atomic_store_n(&vq->driver_idx, idx, __ATOMIC_RELAXED);
+        n = idx - next;
         if (OVS_UNLIKELY(n > vq->size)) {
             virtq_break(vq, VIRTQ_ERROR_AVAIL_INDEX, n, vq->size);
             return 0;
@@ -187,6 +215,11 @@ gather_heads(struct virtq *vq, uint16_t heads[], size_t max)
     }
 
     n = MIN(n, max);
+    for (uint16_t i = 0; i < n; i += 8) {
+        uint16_t slot = (vq->next_used.idx + i) & mask;
+
+        virtq_prefetch_write(&ring->used->ring[slot]);
+    }
     for (uint16_t i = 0; i < n; i++) {
         heads[i] = virtio_load_le16(&ring->avail->ring[(next + i) & mask]);
         if (OVS_UNLIKELY(heads[i] >= vq->size)) {
@@ -293,6 +326,15 @@ virtq_split_put_back(struct virtq *vq,
     virtq_set_next_avail(vq, vq->next_avail.idx - n);
 }
 
+bool
+virtq_split_has_avail(const struct virtq *vq)
+{
+    uint16_t next = __atomic_load_n(&vq->next_avail.idx, __ATOMIC_RELAXED);
+
+    return (next != __atomic_load_n(&vq->driver_idx, __ATOMIC_RELAXED)
+            || next != virtio_load_le16(&vq->split.avail->idx));
+}
+
 uint32_t
 virtq_split_n_avail(const struct virtq *vq)
 {
@@ -308,18 +350,27 @@ virtq_split_prefetch_next(struct virtq *vq)
     const struct virtq_split_ring *ring = &vq->split;
     uint16_t mask = vq->size - 1;
     uint16_t next = vq->next_avail.idx;
-    uint16_t n = vq->driver_idx - next;
+    uint16_t known = vq->driver_idx - next;
+    uint16_t n = MIN(known, vq->n_taken);
 
     if (OVS_UNLIKELY(!vq->usable)) {
         return;
     }
-    OVS_PREFETCH(&ring->avail->idx);
-    OVS_PREFETCH(&ring->avail->ring[next & mask]);
-    OVS_PREFETCH_WRITE(&ring->used->ring[vq->next_used.idx & mask]);
+    if (known < 2 * vq->n_taken) {
+        OVS_PREFETCH(&ring->avail->idx);
+    }
 
-    /* The descriptors of what is known to be available.  These heads are a
-     * hint only; they are read again, and checked, when they are taken. */
-    n = MIN(n, VIRTQ_MAX_BURST / 2);
+    /* All this is a hint only; it is read again, and checked, when it is
+     * taken. */
+    for (uint16_t i = 0; i < n; i++) {
+        uint16_t head
+            = virtio_load_le16(&ring->avail->ring[(next + i) & mask]);
+
+        virtq_prefetch_desc(vq,
+                            virtio_load_le64(&ring->desc[head & mask].addr));
+    }
+    next += n;
+    n = MIN((uint16_t) (known - n), vq->n_taken);
     for (uint16_t i = 0; i < n; i++) {
         uint16_t head
             = virtio_load_le16(&ring->avail->ring[(next + i) & mask]);
@@ -334,11 +385,17 @@ void
 virtq_split_add_used(struct virtq *vq, const struct virtq_chain chains[],
                      const uint32_t lens[], size_t n)
 {
+    struct virtq_used *used = vq->split.used;
+    uint16_t idx = vq->next_used.idx;
     uint16_t mask = vq->size - 1;
 
     if (OVS_UNLIKELY(!vq->usable)) {
         return;
     }
+
+    /* For virtq_split_publish_used() and virtq_split_wants_call(). */
+    virtq_prefetch_write(&used->idx);
+    OVS_PREFETCH(&vq->split.avail->flags);
     for (size_t i = 0; i < n; i++) {
         const struct virtq_used_elem elem = {
             .id = virtio_cpu_to_le32(chains[i].id),
@@ -346,10 +403,9 @@ virtq_split_add_used(struct virtq *vq, const struct virtq_chain chains[],
         };
 
         /* Nobody reads it before the index says that it is there. */
-        memcpy(&vq->split.used->ring[vq->next_used.idx & mask], &elem,
-               sizeof elem);
-        vq->next_used.idx++;
+        memcpy(&used->ring[idx++ & mask], &elem, sizeof elem);
     }
+    vq->next_used.idx = idx;
 }
 
 void

@@ -217,7 +217,12 @@ virtq_prefetch_next(struct virtq *vq)
 bool
 virtq_has_avail(const struct virtq *vq)
 {
-    return virtq_n_avail(vq) > 0;
+    if (OVS_UNLIKELY(!__atomic_load_n(&vq->usable, __ATOMIC_RELAXED))) {
+        return false;
+    }
+    return (is_packed(vq)
+            ? virtq_packed_n_avail(vq) > 0
+            : virtq_split_has_avail(vq));
 }
 
 uint32_t

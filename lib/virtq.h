@@ -76,6 +76,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "openvswitch/compiler.h"
 #include "virtio-spec.h"
 
 struct vhu_mem;
@@ -278,5 +279,19 @@ struct virtq_state {
     bool kicks_enabled;
 };
 void virtq_get_state(const struct virtq *vq, struct virtq_state *state);
+
+/* Starts loading the cache line of 'p', to write it.
+ *
+ * The compiler's own makes that a line to read, unless it may assume that the
+ * CPU has this instruction.  Where a CPU has not, it does nothing. */
+static inline void
+virtq_prefetch_write(const void *p)
+{
+#if defined __x86_64__
+    asm volatile("prefetchw %0" : : "m" (*(const char *) p));
+#else
+    OVS_PREFETCH_WRITE(p);
+#endif
+}
 
 #endif /* virtq.h */

@@ -59,6 +59,7 @@ static void change_memory(const void *p, size_t size);
 #define virtq_set_call_fd race_virtq_set_call_fd
 #define virtq_split_add_used race_virtq_split_add_used
 #define virtq_split_enable_kicks race_virtq_split_enable_kicks
+#define virtq_split_has_avail race_virtq_split_has_avail
 #define virtq_split_init race_virtq_split_init
 #define virtq_split_n_avail race_virtq_split_n_avail
 #define virtq_split_prefetch_next race_virtq_split_prefetch_next
@@ -78,6 +79,8 @@ static void change_memory(const void *p, size_t size);
 #define read_desc packed_read_desc
 #define read_table packed_read_table
 #define set_start packed_set_start
+#define take_avail packed_take_avail
+#define take_chain packed_take_chain
 #include "virtq-packed.c"
 
 #include "virtq-fixture.h"
