@@ -124,12 +124,12 @@ finish_burst(struct netdev_vhostuser *netdev, struct virtq *vq,
     }
 }
 
-/* Appends up to 'max' packets from the transmitq 'vring' to 'batch'.  Returns
- * the number of chains that are left, as far as it is known, if there were at
- * least 'max', otherwise 0. */
-static inline ALWAYS_INLINE int
+/* Appends up to 'max' packets from the transmitq 'vring' to 'batch'.  Unless
+ * 'qfill' is null, stores the number of chains that are left, as far as it is
+ * known, in '*qfill' if there were at least 'max', otherwise 0. */
+static inline ALWAYS_INLINE void
 recv_burst(struct netdev_vhostuser *netdev, struct vhu_vring *vring,
-           size_t max, struct dp_packet_batch *batch)
+           size_t max, struct dp_packet_batch *batch, int *qfill)
 {
     struct virtq_chain chains[NETDEV_MAX_BURST];
     struct vhu_queue_stats *stats = netdev->stats[vring->index];
@@ -137,11 +137,10 @@ recv_burst(struct netdev_vhostuser *netdev, struct vhu_vring *vring,
     size_t first = dp_packet_batch_size(batch);
     enum virtq_error error;
     struct vhu_net_hdr hdr;
-    int n_left = 0;
     size_t n, n_bad;
 
     if (OVS_UNLIKELY(!vq)) {
-        return 0;
+        return;
     }
 
     error = virtq_get_error(vq, NULL, NULL);
@@ -151,14 +150,13 @@ recv_burst(struct netdev_vhostuser *netdev, struct vhu_vring *vring,
     virtq_add_used_burst(vq, chains, NULL, n);
     finish_burst(netdev, vq, error);
     virtq_prefetch_next(vq);
-    if (n == max) {
-        n_left = virtq_n_avail(vq);
+    if (OVS_UNLIKELY(qfill)) {
+        *qfill = n == max ? virtq_n_avail(vq) : 0;
     }
 
     count_packets(stats, &batch->packets[first], n - n_bad, 0);
     count_drops(stats, VHU_DROP_rx_malformed, n_bad);
     vhu_vring_unlock(vring);
-    return n_left;
 }
 
 /* Returns the packet that the front-end asked for with SEND_RARP: a broadcast
@@ -195,20 +193,18 @@ recv_rarp(struct netdev_vhostuser *netdev, struct dp_packet_batch *batch)
 }
 
 /* Appends what there is to receive to 'batch': a RARP packet if 'rarp', and
- * whatever the guest has transmitted.  Returns the number of chains left as
- * recv_burst() does. */
-static int
+ * whatever the guest has transmitted.  For 'qfill' see recv_burst(). */
+static void
 recv_all(struct netdev_vhostuser *netdev, struct vhu_vring *vring, bool rarp,
-         struct dp_packet_batch *batch)
+         struct dp_packet_batch *batch, int *qfill)
 {
     struct netdev_vhostuser_policer *policer;
-    int n_left;
 
     if (OVS_UNLIKELY(rarp)) {
         recv_rarp(netdev, batch);
     }
-    n_left = recv_burst(netdev, vring,
-                        NETDEV_MAX_BURST - dp_packet_batch_size(batch), batch);
+    recv_burst(netdev, vring, NETDEV_MAX_BURST - dp_packet_batch_size(batch),
+               batch, qfill);
 
     policer = ovsrcu_get(struct netdev_vhostuser_policer *, &netdev->policer);
     if (OVS_UNLIKELY(policer)) {
@@ -216,7 +212,6 @@ recv_all(struct netdev_vhostuser *netdev, struct vhu_vring *vring, bool rarp,
         count_drops(netdev->stats[vring->index], VHU_DROP_rx_qos,
                     netdev_vhostuser_policer_run(policer, batch));
     }
-    return n_left;
 }
 
 /* Moves up to one batch of packets from the guest into 'batch'.  The rxq 'n'
@@ -233,7 +228,6 @@ netdev_vhostuser_rxq_recv(struct netdev_rxq *rxq,
     struct virtq *vq = ovsrcu_get(struct virtq *, &vring->vq);
     bool rarp = false;
     bool up;
-    int n_left;
 
     /* The idle case, and by far the most frequent one: no lock, no write. */
     if (OVS_UNLIKELY(!rxq->queue_id)) {
@@ -248,10 +242,10 @@ netdev_vhostuser_rxq_recv(struct netdev_rxq *rxq,
         return EAGAIN;
     }
 
-    n_left = recv_all(netdev, vring, rarp, batch);
-    if (qfill) {
-        *qfill = n_left;
+    if (OVS_UNLIKELY(qfill)) {
+        *qfill = 0;
     }
+    recv_all(netdev, vring, rarp, batch, qfill);
     return OVS_LIKELY(dp_packet_batch_size(batch)) ? 0 : EAGAIN;
 }
 
