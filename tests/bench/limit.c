@@ -166,7 +166,7 @@ prefetch_buffer(const struct ring *ring, const struct buffer *b)
         prefetch_write(b->va - VIRTIO_NET_HDR_LEN);
         prefetch_write(b->va);
     } else {
-        prefetch_buffer(ring, b);
+        OVS_PREFETCH(b->va);
     }
 }
 
