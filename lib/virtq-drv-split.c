@@ -102,8 +102,9 @@ virtq_drv_split_gather(struct virtq_drv *vq, struct virtq_drv_used *used,
     const struct virtq_used *ring = vq->split.used;
     uint16_t next = vq->next_used.idx;
     uint16_t mask = vq->size - 1;
-    size_t n = MIN(load_n_used(vq, max), max);
+    size_t n = load_n_used(vq, max);
 
+    n = MIN(n, max);
     for (size_t i = 0; i < n; i++) {
         const struct virtq_used_elem *elem = &ring->ring[(next + i) & mask];
         uint32_t id = virtio_load_le32(&elem->id);

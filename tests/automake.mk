@@ -41,6 +41,7 @@ tests_vhutest_SOURCES += tests/test-virtq-drv.c tests/virtq-drv-fixture.h
 tests_vhutest_SOURCES += tests/virtq-mock-device.c tests/virtq-mock-device.h
 tests_vhutest_SOURCES += tests/test-virtq-drv-life.c
 tests_vhutest_SOURCES += tests/test-vhu-shm.c
+tests_vhutest_SOURCES += tests/test-virtq-drv-pair.c
 tests_vhutest_SOURCES += tests/test-virtq-packed.c
 tests_vhutest_SOURCES += tests/test-virtq-race.c
 tests_vhutest_SOURCES += tests/test-virtq-run.c
