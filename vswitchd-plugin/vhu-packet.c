@@ -202,21 +202,19 @@ vhu_packets_recycle(struct dp_packet_batch *batch)
 }
 
 /* Starts loading what there is of 'chain' behind the two cache lines that
- * virtq_take_avail() has asked for, up to 'size' bytes, to read or to write
- * it.  To be called a packet ahead. */
+ * virtq_take_avail() has asked for, up to 'size' bytes, to write it.  To be
+ * called a packet ahead.
+ *
+ * (To load what is to be read next has been tried: it made no difference.) */
 static inline ALWAYS_INLINE void
-prefetch_rest(const struct virtq_chain *chain, size_t size, bool write)
+prefetch_rest(const struct virtq_chain *chain, size_t size)
 {
     const struct virtq_seg *seg = chain->segs;
 
     if (OVS_LIKELY(chain->n_segs)) {
         size = MIN(size, seg->len);
         for (size_t i = 2 * CACHE_LINE_SIZE; i < size; i += CACHE_LINE_SIZE) {
-            if (write) {
-                virtq_prefetch_write(seg->va + i);
-            } else {
-                OVS_PREFETCH(seg->va + i);
-            }
+            virtq_prefetch_write(seg->va + i);
         }
     }
 }
@@ -241,9 +239,6 @@ vhu_packets_from_chains(const struct virtq_chain chains[], size_t n,
         size_t len = chain->size - hdr_len;
         struct dp_packet *packet;
 
-        if (i + 1 < n) {
-            prefetch_rest(&chains[i + 1], chains[i + 1].size, false);
-        }
         if (OVS_UNLIKELY(!chain->n_segs
                          || chain->size < hdr_len + ETH_HEADER_LEN
                          || len > VHU_MAX_PACKET_LEN)) {
@@ -375,7 +370,7 @@ vhu_packets_to_chains(struct dp_packet *const packets[], size_t n_packets,
 
         if (i + 1 < n_packets && c + 1 < n_chains) {
             prefetch_rest(&chains[c + 1],
-                          hdr->len + dp_packet_size(packets[i + 1]), true);
+                          hdr->len + dp_packet_size(packets[i + 1]));
         }
         if (OVS_UNLIKELY(!chain_can_begin(chain, hdr->len))) {
             fill->used_len[c++] = 0;
