@@ -490,7 +490,7 @@ vhu_conn_raise_penalty(struct vhu_conn *conn)
 {
     conn->penalty = (!conn->penalty ? VHU_CONN_MIN_BACKOFF
                      : MIN(2 * conn->penalty, VHU_CONN_MAX_BACKOFF));
-    conn->not_before = time_msec() + conn->penalty;
+    conn->not_before = MAX(conn->not_before, time_msec() + conn->penalty);
 }
 
 static long long int
@@ -539,7 +539,6 @@ vhu_conn_down(struct vhu_conn *conn, char *reason)
         vhu_conn_raise_penalty(conn);
     } else {
         conn->penalty = 0;
-        conn->not_before = now;
     }
     conn->since = now;
 

@@ -30,6 +30,8 @@
 
 VLOG_DEFINE_THIS_MODULE(vhu_frontend_ops);
 
+static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(60, 60);
+
 /* The operations: when each is due, what is to be done before its first
  * request, and what has changed after its last reply.  What an operation tells
  * the back-end is taken down before it begins ("told_*"): what is wanted may
@@ -101,14 +103,15 @@ finish_connect(struct vhu_frontend *fe, char **error)
     fe->info.n_pairs = (vhu_fe_has_feature(fe, VIRTIO_NET_F_MQ)
                         ? MIN(n, fe->info.queue_num) : 1);
     if (fe->info.n_pairs < n) {
-        VLOG_INFO("%s: back-end has %"PRIu64" queue pairs, using %u of %u",
-                  fe->name, fe->info.queue_num, fe->info.n_pairs, n);
+        VLOG_INFO_RL(&rl, "%s: back-end has %"PRIu64" queue pairs, using %u "
+                     "of %u", fe->name, fe->info.queue_num, fe->info.n_pairs,
+                     n);
     }
     fe->negotiated = true;
     fe->changed = true;
-    VLOG_INFO("%s: front-end: negotiated features 0x%"PRIx64
-              ", protocol features 0x%"PRIx64, fe->name, fe->info.features,
-              fe->info.protocol_features);
+    VLOG_INFO_RL(&rl, "%s: front-end: negotiated features 0x%"PRIx64
+                 ", protocol features 0x%"PRIx64, fe->name, fe->info.features,
+                 fe->info.protocol_features);
     return 0;
 }
 
@@ -143,8 +146,8 @@ finish_start(struct vhu_frontend *fe, char **error OVS_UNUSED)
         vhu_fe_vring_kick(fe->vrings[i]);
     }
     vhu_fe_vrings_update(fe);
-    VLOG_INFO("%s: front-end: started, %u queue pairs", fe->name,
-              fe->info.n_pairs);
+    VLOG_INFO_RL(&rl, "%s: front-end: started, %u queue pairs", fe->name,
+                 fe->info.n_pairs);
 
     fe->log.told = fe->log.on;
     if (fe->log.wanted && !fe->log.on) {
@@ -353,8 +356,8 @@ prepare_log_start(struct vhu_frontend *fe, char **error)
         *error = xstrdup("back-end has no dirty log");
         return EOPNOTSUPP;
     }
-    fe->log.on = true;
-    return vhu_fe_log_prepare(fe, error);
+    fe->log.on = !vhu_fe_log_prepare(fe, error);
+    return fe->log.on ? 0 : ENOMEM;
 }
 
 static int
@@ -364,11 +367,12 @@ finish_log_start(struct vhu_frontend *fe, char **error OVS_UNUSED)
     return 0;
 }
 
+/* What the back-end did not refuse is taken back by VHU_FE_OP_LOG_STOP. */
 static void
 give_up_log(struct vhu_frontend *fe, const char *reason OVS_UNUSED)
 {
     vhu_fe_log_drop_next(fe);
-    fe->log.on = false;
+    fe->log.told = fe->log.on;
     fe->log.wanted = false;
 }
 

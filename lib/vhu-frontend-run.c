@@ -93,10 +93,12 @@ vhu_fe_run_replies(struct vhu_frontend *fe)
 void
 vhu_fe_run_steps(struct vhu_frontend *fe)
 {
-    while (is_connected(fe)
-           && (fe->run.op >= 0 || begin(fe))
-           && advance(fe)) {
-        continue;
+    while (is_connected(fe)) {
+        bool go_on = fe->run.op < 0 ? begin(fe) : advance(fe);
+
+        if (!go_on) {
+            return;
+        }
     }
 }
 
@@ -203,8 +205,8 @@ take_answer(struct vhu_frontend *fe, const struct vhu_fe_pending *pending,
 
 /* Requests. */
 
-/* Begins what is due.  Returns false if nothing is, or if it could not be
- * prepared. */
+/* Begins what is due.  Returns false if nothing is.  What cannot be prepared
+ * ends at once. */
 static bool
 begin(struct vhu_frontend *fe)
 {
@@ -238,7 +240,7 @@ begin(struct vhu_frontend *fe)
         vhu_fe_fail(fe, phrase);
     }
     free(phrase);
-    return fe->run.op < 0 && is_connected(fe);
+    return true;
 }
 
 static unsigned int

@@ -374,7 +374,8 @@ build_set_vring_kick(struct vhu_frontend *fe, unsigned int index,
     struct vhu_fe_vring *vring = fe->vrings[index];
 
     vring->started = true;
-    return put_vring_fd(msg, index, vring->kick_fd);
+    return put_vring_fd(msg, index,
+                        fe->config.poll_kick ? -1 : vring->kick_fd);
 }
 
 static int
@@ -428,13 +429,6 @@ build_set_vring_enable(struct vhu_frontend *fe, unsigned int index,
                        struct vhu_msg *msg)
 {
     return put_vring_state(msg, index, fe->told_enabled[index / 2]);
-}
-
-static int
-build_set_vring_disable(struct vhu_frontend *fe OVS_UNUSED,
-                        unsigned int index, struct vhu_msg *msg)
-{
-    return put_vring_state(msg, index, 0);
 }
 
 /* Network device. */
@@ -644,8 +638,11 @@ static const struct vhu_fe_step connect_steps[] = {
       .ack = true, .build = build_set_backend_req_fd, .gives_fds = true },
 };
 
-/* From here on each vring has a name before any is enabled: a back-end may
- * count those that it has heard of when the first pair is complete. */
+/* What makes a vring run comes in three passes.  A back-end may count the
+ * vrings that it has heard of when the first pair runs, so all of them are
+ * named before one does.  And they are enabled before they are started, since
+ * what is transmitted by one that is started and disabled is discarded ("Ring
+ * states"). */
 #define VRING_STEPS(SCOPE)                                              \
     { .request = VHOST_USER_SET_VRING_NUM, .scope = SCOPE, .first = true, \
       .barrier = true, .ack = true, .build = build_set_vring_num },     \
@@ -653,12 +650,16 @@ static const struct vhu_fe_step connect_steps[] = {
       .ack = true, .build = build_set_vring_base },                     \
     { .request = VHOST_USER_SET_VRING_ADDR, .scope = SCOPE,             \
       .ack = true, .build = build_set_vring_addr },                     \
-    { .request = VHOST_USER_SET_VRING_KICK, .scope = SCOPE,             \
-      .ack = true, .build = build_set_vring_kick },                     \
     { .request = VHOST_USER_SET_VRING_CALL, .scope = SCOPE,             \
       .ack = true, .build = build_set_vring_call },                     \
     { .request = VHOST_USER_SET_VRING_ERR, .scope = SCOPE,              \
-      .ack = true, .build = build_set_vring_err }
+      .ack = true, .build = build_set_vring_err },                      \
+    { .request = VHOST_USER_SET_VRING_ENABLE, .scope = SCOPE,           \
+      .first = true, .applies = can_enable, .ack = true,                \
+      .build = build_set_vring_enable },                                \
+    { .request = VHOST_USER_SET_VRING_KICK, .scope = SCOPE,             \
+      .first = true, .barrier = true, .ack = true,                      \
+      .build = build_set_vring_kick }
 
 static const struct vhu_fe_step start_steps[] = {
     { .request = VHOST_USER_SET_STATUS, .applies = has_status,
@@ -682,9 +683,6 @@ static const struct vhu_fe_step start_steps[] = {
     { .request = VHOST_USER_SET_LOG_BASE, .applies = is_logging,
       .build = build_set_log_base, .handle = handle_set_log_base },
     VRING_STEPS(VHU_FE_EACH_VRING),
-    { .request = VHOST_USER_SET_VRING_ENABLE, .scope = VHU_FE_EACH_VRING,
-      .first = true, .applies = can_enable, .ack = true,
-      .build = build_set_vring_enable },
     { .request = VHOST_USER_SET_STATUS, .barrier = true,
       .applies = has_status, .build = build_status_driver_ok },
 };
@@ -708,13 +706,9 @@ static const struct vhu_fe_step unwind_steps[] = {
 };
 
 static const struct vhu_fe_step reset_vring_steps[] = {
-    { .request = VHOST_USER_SET_VRING_ENABLE, .scope = VHU_FE_TARGET_VRING,
-      .applies = can_enable, .ack = true, .build = build_set_vring_disable },
     { .request = VHOST_USER_GET_VRING_BASE, .scope = VHU_FE_TARGET_VRING,
       .build = build_get_vring_base, .handle = handle_get_vring_base },
     VRING_STEPS(VHU_FE_TARGET_VRING),
-    { .request = VHOST_USER_SET_VRING_ENABLE, .scope = VHU_FE_TARGET_VRING,
-      .applies = can_enable, .ack = true, .build = build_set_vring_enable },
 };
 
 static const struct vhu_fe_step set_call_steps[] = {

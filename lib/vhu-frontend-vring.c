@@ -109,7 +109,8 @@ vhu_fe_vrings_prepare(struct vhu_frontend *fe, char **error)
         retval = make_eventfds(fe, vring);
         ovs_spin_lock(&vring->lock);
         vring->resume = vring->resume && virtq_drv_resume(vring->drv);
-        virtq_drv_set_kick_fd(vring->drv, vring->kick_fd);
+        virtq_drv_set_kick_fd(vring->drv, (fe->config.poll_kick ? -1
+                                           : vring->kick_fd));
         ovs_spin_unlock(&vring->lock);
         if (!vring->resume) {
             vhu_fe_vring_fresh(fe, vring);

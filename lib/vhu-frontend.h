@@ -388,8 +388,9 @@ int vhu_frontend_write_config(struct vhu_frontend *fe, uint32_t offset,
                               uint32_t size, uint32_t flags,
                               const void *data);
 
-/* Resets the device (RESET_DEVICE): all vrings are stopped and disabled, and
- * what they held is lost.  Then it starts again, if that is wanted. */
+/* Resets the device (RESET_DEVICE): all vrings are stopped, and their rings
+ * made fresh, as by vhu_frontend_reset_vring().  Then it starts again, if that
+ * is wanted. */
 int vhu_frontend_reset_device(struct vhu_frontend *fe);
 
 /* Migration is done: has the back-end announce 'mac' where it is now

@@ -22,6 +22,9 @@ tests_vhutest_SOURCES += tests/test-vhu-backend.c
 tests_vhutest_SOURCES += tests/test-vhu-backend-load.c
 tests_vhutest_SOURCES += tests/test-vhu-backend-rings.c
 tests_vhutest_SOURCES += tests/test-vhu-conn.c
+tests_vhutest_SOURCES += tests/test-vhu-frontend.c
+tests_vhutest_SOURCES += tests/test-vhu-frontend-hostile.c
+tests_vhutest_SOURCES += tests/test-vhu-frontend-log.c
 tests_vhutest_SOURCES += tests/test-vhu-frontend-pair.c
 tests_vhutest_SOURCES += tests/be-script.c tests/be-script.h
 tests_vhutest_SOURCES += tests/test-vhu-mem.c
@@ -62,6 +65,7 @@ TESTSUITE_AT = \
 	tests/conn.at \
 	tests/trace.at \
 	tests/backend.at \
+	tests/frontend.at \
 	tests/mem.at \
 	tests/virtq.at \
 	tests/virtq-drv.at \

@@ -32,6 +32,7 @@
 #include "timeval.h"
 #include "util.h"
 #include "vhu-conn.h"
+#include "vhu-dev.h"
 #include "vhu-mem.h"
 
 static void serve(struct be *, struct be_msg *);
@@ -332,6 +333,52 @@ be_forget_log(struct be *be)
     ds_clear(&be->log);
 }
 
+void
+be_print_reason(struct be *be, const char *what)
+{
+    const char *reason = vhu_frontend_get_reason(be->fe);
+
+    printf("%s: %s\n", what, reason ? reason : "up");
+}
+
+void
+be_print_done(struct be *be, enum vhu_fe_op op)
+{
+    printf("%s: %d, %s\n", vhu_fe_op_to_string(op), be->n_done[op],
+           !be->n_done[op] ? "not done"
+           : be->done_error[op] ? be->done_reason[op]
+           : "ok");
+}
+
+void
+be_print_log(struct be *be)
+{
+    fputs(ds_cstr(&be->log), stdout);
+    be_forget_log(be);
+}
+
+void
+be_transmit(struct be *be, unsigned int pair, unsigned int n)
+{
+    struct vhu_fe_vring *vring
+        = vhu_frontend_get_vring(be->fe, vhu_transmitq_vring(pair));
+    struct virtq_drv *vq = vhu_fe_vring_lock(vring);
+    struct virtq_chain packets[16];
+    uint32_t sizes[16];
+
+    assert(vq && n <= 16);
+    for (unsigned int i = 0; i < n; i++) {
+        sizes[i] = 60;
+    }
+    assert(virtq_drv_reserve(vq, sizes, packets, n) == n);
+    for (unsigned int i = 0; i < n; i++) {
+        memset(packets[i].segs[0].va, 0, packets[i].segs[0].len);
+    }
+    virtq_drv_publish_avail(vq);
+    virtq_drv_kick(vq);
+    vhu_fe_vring_unlock(vring);
+}
+
 /* What the requests mean. */
 
 static const char *
@@ -493,7 +540,7 @@ serve_get(struct be *be, struct be_msg *msg)
         be->dirty = mmap(NULL, be->dirty_size, PROT_READ | PROT_WRITE,
                          MAP_SHARED, msg->fds[0], msg->log.offset);
         assert(be->dirty != MAP_FAILED);
-        msg->u64 = 0;
+        msg->u64 = be->fault == BE_NACK && be->request == msg->hdr.request;
         msg->hdr.size = be->log_payload ? 8 : 0;
         return true;
     case VHOST_USER_GET_INFLIGHT_FD:
@@ -546,6 +593,11 @@ serve_set(struct be *be, struct be_msg *msg)
     case VHOST_USER_SET_BACKEND_REQ_FD:
         note(be, msg, "");
         take_fd(msg, &be->channel);
+        break;
+    case VHOST_USER_SET_INFLIGHT_FD:
+        note(be, msg, "");
+        assert(msg->n_fds == 1 && msg->inflight.mmap_size == 4096);
+        take_fd(msg, &be->inflight_fd);
         break;
     case VHOST_USER_SET_MEM_TABLE:
         assert(msg->table.n_regions == 1);

@@ -144,6 +144,15 @@ void be_forget_log(struct be *);
 void be_start(struct be *);
 void be_up(struct be *);
 
+/* Print why the device is not up, how operation 'op' has ended, and what came
+ * since this was last printed. */
+void be_print_reason(struct be *, const char *what);
+void be_print_done(struct be *, enum vhu_fe_op op);
+void be_print_log(struct be *);
+
+/* Makes 'n' <= 16 packets available in the transmitq of 'pair'. */
+void be_transmit(struct be *, unsigned int pair, unsigned int n);
+
 /* The back-end channel. */
 enum { BE_NO_REPLY = -1, BE_CLOSED = -2 };
 void be_channel_send(struct be *, uint32_t request, uint32_t flags,
