@@ -16,7 +16,7 @@
 
 #include <config.h>
 
-#include "ovs-vhost.h"
+#include "vhost-perf.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -27,10 +27,10 @@
 #include <string.h>
 
 #include "ovs-rcu.h"
+#include "ovs-vhost.h"
 #include "random.h"
 #include "timeval.h"
 #include "util.h"
-#include "vhost-perf.h"
 #include "vhost-port.h"
 #include "vhost-stream.h"
 #include "vhost-util.h"
@@ -68,6 +68,8 @@ usage(void)
            "10; 0: no end)\n"
            "  --wait=S             seconds to wait for that (default: 10; 0: "
            "no end)\n"
+           "  --settle=S           seconds to wait then, since a switch may "
+           "reconfigure\n                       itself (default: 0.5)\n"
            "  --bidirectional      from the second socket to the first, "
            "too\n"
            "  --send-only          do not wait for what was sent\n"
@@ -85,7 +87,8 @@ usage(void)
 
 enum {
     OPT_SIZE = 256, OPT_RATE, OPT_FLOWS, OPT_BURST, OPT_DURATION, OPT_WAIT,
-    OPT_BIDIRECTIONAL, OPT_SEND_ONLY, OPT_RECEIVE_ONLY, OPT_PNG, OPT_JSON,
+    OPT_SETTLE, OPT_BIDIRECTIONAL, OPT_SEND_ONLY, OPT_RECEIVE_ONLY, OPT_PNG,
+    OPT_JSON,
 };
 
 static void
@@ -114,6 +117,9 @@ parse_option(int c, struct vhost_perf *perf)
         break;
     case OPT_WAIT:
         perf->wait = vhost_parse_real(command, "--wait", optarg, 0, 1e9);
+        break;
+    case OPT_SETTLE:
+        perf->settle = vhost_parse_real(command, "--settle", optarg, 0, 1e9);
         break;
     case OPT_BIDIRECTIONAL:
         perf->bidirectional = true;
@@ -151,6 +157,7 @@ parse_options(int argc, char *argv[], struct vhost_perf *perf)
         { "burst", required_argument, NULL, OPT_BURST },
         { "duration", required_argument, NULL, OPT_DURATION },
         { "wait", required_argument, NULL, OPT_WAIT },
+        { "settle", required_argument, NULL, OPT_SETTLE },
         { "bidirectional", no_argument, NULL, OPT_BIDIRECTIONAL },
         { "send-only", no_argument, NULL, OPT_SEND_ONLY },
         { "receive-only", no_argument, NULL, OPT_RECEIVE_ONLY },
@@ -348,6 +355,21 @@ wait_up(struct vhost_perf *perf)
     }
 }
 
+/* Lets the switch behind the ports come to rest.  What it sends meanwhile,
+ * announcements of its own perhaps, counts as not ours. */
+static void
+settle(struct vhost_perf *perf)
+{
+    long long int end = time_msec() + perf->settle * 1000;
+
+    while (time_msec() < end && !vhost_is_ending()) {
+        vhost_ports_run(perf->ports, perf->n_ports);
+        receive_all(perf);
+        vhost_ports_block(perf->ports, perf->n_ports,
+                          MIN(end, time_msec() + 1));
+    }
+}
+
 static void
 measure(struct vhost_perf *perf)
 {
@@ -413,6 +435,7 @@ vhost_perf_main(int argc, char *argv[])
         .burst = 32,
         .duration = 10,
         .wait = 10,
+        .settle = 0.5,
     };
     bool done;
 
@@ -433,6 +456,7 @@ vhost_perf_main(int argc, char *argv[])
 
     done = wait_up(&perf);
     if (done) {
+        settle(&perf);
         measure(&perf);
         drain(&perf);
         done = vhost_perf_report(&perf);

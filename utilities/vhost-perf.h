@@ -54,6 +54,7 @@ struct vhost_perf {
     unsigned int n_flows;
     size_t burst;
     double duration, wait;      /* In seconds, 0 for no end. */
+    double settle;              /* In seconds. */
     bool bidirectional, send_only, receive_only, json;
     const char *png;            /* File to draw, or null. */
 

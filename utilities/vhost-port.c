@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "openvswitch/poll-loop.h"
+#include "openvswitch/vlog.h"
 #include "ovs-rcu.h"
 #include "ovs-thread.h"
 #include "timeval.h"
@@ -44,7 +45,8 @@ const char vhost_port_help[] =
     "  --listen             wait for the back-end at the socket (default: "
     "connect)\n"
     "  --queues=N           queue pairs (default: 1)\n"
-    "  --queue-size=N       descriptors in a ring (default: 256)\n"
+    "  --queue-size=N       descriptors in a ring (default: 256, receive: "
+    "1024)\n"
     "  --packed             packed rings (default: split)\n"
     "  --no-mergeable       no receive buffers that are merged\n"
     "  --hugepages          memory on huge pages\n";
@@ -139,6 +141,9 @@ vhost_port_open(struct vhost_port *port, const char *command,
         fe_config.features &= ~VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF);
     }
 
+    /* While packets flow nothing blocks, which it warns of. */
+    vlog_set_levels(vlog_module_from_name("timeval"), VLF_ANY_DESTINATION,
+                    VLL_ERR);
     start_notify_thread();
     memset(port, 0, sizeof *port);
     port->path = xstrdup(path);
@@ -165,8 +170,9 @@ port_report(struct vhost_port *port)
     if (up && !port->up) {
         port->n_ups++;
         port->n_pairs = vhu_frontend_get_info(port->fe)->n_pairs;
-        if (port->command && port->reported) {
+        if (port->complained) {
             fprintf(stderr, "%s: %s: up\n", port->command, port->path);
+            port->complained = false;
         }
         reason = NULL;
     }
@@ -181,6 +187,7 @@ port_report(struct vhost_port *port)
         fprintf(stderr, "%s: %s: %s\n", port->command, port->path,
                 port->problem);
         port->reported = true;
+        port->complained = true;
     }
     port->up = up;
 }

@@ -82,6 +82,8 @@ struct vhost_port {
     char *problem;              /* Why it is not up, or null. */
     bool reported;              /* 'problem' was. */
     long long int report;       /* When to report it (ms). */
+    bool complained;            /* Some problem was reported since it was last
+                                 * up. */
     bool up;                    /* When last looked at. */
     unsigned int n_ups;         /* Times that it came up. */
     unsigned int n_pairs;       /* Of the last time. */

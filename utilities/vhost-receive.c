@@ -20,6 +20,7 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,12 @@ static const char command[] = "ovs-vhost receive";
 
 /* Longest packet that is written to the file. */
 #define MAX_PACKET VIRTQ_DRV_MAX_BUF_SIZE
+
+/* More than the default: a file may take long to write. */
+#define QUEUE_SIZE 1024
+
+/* Polls without a packet before we sleep. */
+#define MAX_IDLE 1000
 
 struct receiver {
     struct vhost_port_config config;
@@ -156,17 +163,23 @@ receive(struct receiver *receiver)
                               ? time_msec() + receiver->duration * 1000
                               : LLONG_MAX);
 
+    unsigned int n_idle = 0;
+
     while (!is_over(receiver) && time_msec() < deadline) {
         size_t n = 0;
 
         for (unsigned int i = 0; i < receiver->port.n_pairs; i++) {
             n += receive_burst(receiver, i);
         }
-        if (!n) {
+        n_idle = n ? 0 : n_idle + 1;
+        if (n_idle == 1) {
             vhost_pcap_flush(receiver->writer);
         }
-        vhost_ports_run(&receiver->port, 1);
-        if (!n) {
+        if (n_idle % 64 == 0) {
+            vhost_ports_run(&receiver->port, 1);
+            sched_yield();
+        }
+        if (n_idle > MAX_IDLE || !receiver->port.up) {
             long long int pause = receiver->port.up ? 1 : 1000;
 
             vhost_ports_block(&receiver->port, 1,
@@ -202,6 +215,7 @@ vhost_receive_main(int argc, char *argv[])
     bool ok;
 
     vhost_port_config_init(&receiver.config);
+    receiver.config.queue_size = QUEUE_SIZE;
     parse_options(argc, argv, &receiver);
     vhost_catch_signals();
     if (vhost_pcap_create(receiver.file, &receiver.writer, &error)) {
