@@ -17,6 +17,7 @@ check_PROGRAMS += tests/vhutest
 tests_vhutest_SOURCES = tests/vhutest.c tests/vhutest.h
 
 # One line a test.  (Uncomment yours when its file is there.)
+tests_vhutest_SOURCES += tests/test-netdev-vhostuser-drv.c
 tests_vhutest_SOURCES += tests/test-netdev-vhostuser-io.c
 tests_vhutest_SOURCES += tests/test-vhu-backend.c
 tests_vhutest_SOURCES += tests/test-vhu-backend-load.c
@@ -45,6 +46,8 @@ tests_vhutest_SOURCES += tests/virtq-mock-device.c tests/virtq-mock-device.h
 tests_vhutest_SOURCES += tests/test-virtq-drv-life.c
 tests_vhutest_SOURCES += tests/test-vhu-shm.c
 tests_vhutest_SOURCES += tests/test-virtq-drv-pair.c
+tests_vhutest_SOURCES += tests/test-virtq-drv-hostile.c
+tests_vhutest_SOURCES += tests/test-virtq-drv-race.c
 tests_vhutest_SOURCES += tests/test-virtq-packed.c
 tests_vhutest_SOURCES += tests/test-virtq-race.c
 tests_vhutest_SOURCES += tests/test-virtq-run.c
@@ -74,7 +77,8 @@ TESTSUITE_AT = \
 	tests/qos.at \
 	tests/tool.at \
 	tests/plugin.at \
-	tests/netdev.at
+	tests/netdev.at \
+	tests/front-end-port.at
 TESTSUITE = $(srcdir)/tests/testsuite
 EXTRA_DIST += $(TESTSUITE_AT) $(TESTSUITE) tests/atlocal.in \
 	tests/check-includes tests/check-ovs tests/run \

@@ -19,14 +19,18 @@ vswitchd_plugin_libvhuplugin_a_SOURCES =
 # One line a module.  (Uncomment yours when its file is there.)
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser.c vswitchd-plugin/netdev-vhostuser.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-ctl.c
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-drv.c
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-count.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-io.c
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-qos.c
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-role.c
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/netdev-vhostuser-stats.c
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-ctl.c vswitchd-plugin/vhu-ctl.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-meter.c vswitchd-plugin/vhu-meter.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-options.c vswitchd-plugin/vhu-options.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-packet.c vswitchd-plugin/vhu-packet.h
-vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-unixctl.c
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-unixctl.c vswitchd-plugin/vhu-unixctl.h
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-unixctl-fe.c
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/ovs-compat.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/plugin.c vswitchd-plugin/plugin.h
 

@@ -34,7 +34,7 @@
 #include "vhu-backend.h"
 #include "vhu-conn.h"
 #include "vhu-dev.h"
-#include "vhu-mem.h"
+#include "vhu-frontend.h"
 #include "virtio-spec.h"
 
 VLOG_DEFINE_THIS_MODULE(netdev_vhostuser_ctl);
@@ -48,10 +48,10 @@ static struct vlog_rate_limit link_rl = VLOG_RATE_LIMIT_INIT(600, 600);
 /* A port, as the control thread runs it
  * =====================================
  *
- * The back-end tells when something has changed, and we work out from its
- * state what that means for the switch: queues, carrier, the reason why there
- * is none.  Nothing of that is a queue of events: however often a guest
- * changes its mind, the switch looks at the result.
+ * The back-end or front-end tells when something has changed, and we work out
+ * from its state what that means for the switch: queues, carrier, the reason
+ * why there is none.  Nothing of that is a queue of events: however often a
+ * peer changes its mind, the switch looks at the result.
  *
  * All of this is under the mutex of the port. */
 
@@ -99,7 +99,7 @@ update_txq_map(struct netdev_vhostuser *netdev, unsigned int n_pairs)
     for (unsigned int i = 0; i < n_pairs; i++) {
         unsigned int vring = vhu_receiveq_vring(i);
 
-        if (netdev->dev->vrings[vring]->published) {
+        if (netdev_vhostuser_is_published(netdev, vring)) {
             new->vrings[new->n++] = vring;
         }
     }
@@ -123,7 +123,7 @@ update_rxqs(struct netdev_vhostuser *netdev, unsigned int n_pairs)
     for (unsigned int i = 0; i < VHOST_USER_MAX_QUEUE_PAIRS; i++) {
         unsigned int vring = vhu_transmitq_vring(i);
         bool enabled = (i < n_pairs
-                        && netdev->dev->vrings[vring]->published);
+                        && netdev_vhostuser_is_published(netdev, vring));
 
         changed |= enabled != netdev->rxqs_enabled[i];
         netdev->rxqs_enabled[i] = enabled;
@@ -151,7 +151,7 @@ static void
 update_n_queues(struct netdev_vhostuser *netdev, unsigned int n_pairs)
     OVS_REQUIRES(netdev->mutex)
 {
-    struct vhu_conn *conn = vhu_backend_get_conn(netdev->backend);
+    struct vhu_conn *conn = netdev_vhostuser_conn(netdev);
 
     if (!n_pairs && conn && vhu_conn_is_connected(conn)) {
         return;
@@ -160,17 +160,14 @@ update_n_queues(struct netdev_vhostuser *netdev, unsigned int n_pairs)
     request_queues(netdev);
 }
 
-/* Returns the NUMA node of the guest's memory, or -1 if we cannot find out.
- * We look at a page that we have used already: the kernel does not know where
- * the others are.  It looks up the page without an access, so it does not
- * matter what the front-end does to it. */
+/* Returns the NUMA node of the memory that we share with the peer, or -1 if we
+ * cannot find out.  We look at a page that has been used already: the kernel
+ * does not know where the others are.  It looks up the page without an access,
+ * so it does not matter what the front-end does to it. */
 static int
-find_numa_id(const struct vhu_dev *dev)
+find_numa_id(const struct netdev_vhostuser *netdev)
 {
-    struct vhu_vring *vring = dev->vrings[0];
-    void *page = (dev->mem
-                  ? vhu_mem_uva_to_va(dev->mem, vring->addr.used, 1)
-                  : NULL);
+    void *page = netdev_vhostuser_some_memory(netdev);
     int node = -1;
 
 #ifdef SYS_move_pages
@@ -186,7 +183,7 @@ static void
 update_numa_id(struct netdev_vhostuser *netdev)
     OVS_REQUIRES(netdev->mutex)
 {
-    int numa_id = find_numa_id(netdev->dev);
+    int numa_id = find_numa_id(netdev);
 
     if (numa_id >= 0 && numa_id != netdev->requested_numa_id) {
         netdev->requested_numa_id = numa_id;
@@ -199,7 +196,7 @@ static bool
 update_carrier(struct netdev_vhostuser *netdev)
     OVS_REQUIRES(netdev->mutex)
 {
-    bool carrier = vhu_backend_is_up(netdev->backend);
+    bool carrier = netdev_vhostuser_is_up(netdev);
 
     if (carrier == netdev->carrier) {
         return false;
@@ -209,7 +206,9 @@ update_carrier(struct netdev_vhostuser *netdev)
     if (carrier) {
         update_numa_id(netdev);
         VLOG_INFO_RL(&link_rl, "%s: link up, features 0x%"PRIx64,
-                     netdev_get_name(&netdev->up), netdev->dev->features);
+                     netdev_get_name(&netdev->up),
+                     netdev_vhostuser_features(netdev));
+        atomic_store_relaxed(&netdev->learn_mac, true);
     } else {
         const char *reason = netdev_vhostuser_reason(netdev);
 
@@ -220,12 +219,12 @@ update_carrier(struct netdev_vhostuser *netdev)
     return true;
 }
 
-static void
+void
 netdev_vhostuser_changed(void *netdev_)
     OVS_NO_THREAD_SAFETY_ANALYSIS
 {
     struct netdev_vhostuser *netdev = netdev_;
-    unsigned int n_pairs = vhu_dev_n_started_pairs(netdev->dev);
+    unsigned int n_pairs = netdev_vhostuser_n_pairs(netdev);
     bool changed;
 
     netdev_vhostuser_alloc_stats(netdev, n_pairs);
@@ -254,6 +253,8 @@ netdev_vhostuser_send_rarp(const uint8_t mac[6], void *netdev_)
 
     memcpy(&rarp_mac, mac, 6);
     atomic_store_relaxed(&netdev->rarp_mac, rarp_mac);
+    atomic_store_relaxed(&netdev->guest_mac, rarp_mac);
+    atomic_store_relaxed(&netdev->learn_mac, false);
     atomic_store_explicit(&netdev->rarp_pending, true, memory_order_release);
 }
 
@@ -266,22 +267,25 @@ const struct vhu_dev_ops netdev_vhostuser_dev_ops = {
 const char *
 netdev_vhostuser_reason(const struct netdev_vhostuser *netdev)
 {
+    struct vhu_frontend *frontend = netdev_vhostuser_frontend(netdev);
+
     if (!netdev->options.path) {
         return "options:vhost-server-path is not set";
     }
-    return vhu_backend_get_reason(netdev->backend);
+    return (frontend
+            ? vhu_frontend_get_reason(frontend)
+            : vhu_backend_get_reason(netdev->backend));
 }
 
-/* The reason is in the database, so tell the main thread when it changes. */
+/* Keeps a copy of 'text' in '*copy' and, as it is in the database, tells the
+ * main thread when it changes. */
 static void
-update_reason(struct netdev_vhostuser *netdev)
+update_text(struct netdev_vhostuser *netdev, char **copy, const char *text)
     OVS_REQUIRES(netdev->mutex)
 {
-    const char *reason = netdev_vhostuser_reason(netdev);
-
-    if (!nullable_string_is_equal(reason, netdev->reason)) {
-        free(netdev->reason);
-        netdev->reason = nullable_xstrdup(reason);
+    if (!nullable_string_is_equal(text, *copy)) {
+        free(*copy);
+        *copy = nullable_xstrdup(text);
         announce_change(netdev, ANNOUNCE_MIN_MS);
     }
 }
@@ -292,9 +296,17 @@ netdev_vhostuser_run(struct vhu_ctl_client *client)
     struct netdev_vhostuser *netdev
         = CONTAINER_OF(client, struct netdev_vhostuser, ctl_client);
 
+    struct vhu_frontend *frontend;
+
     ovs_mutex_lock(&netdev->mutex);
     vhu_backend_run(netdev->backend);
-    update_reason(netdev);
+    frontend = netdev_vhostuser_frontend(netdev);
+    if (frontend) {
+        vhu_frontend_run(frontend);
+    }
+    update_text(netdev, &netdev->reason, netdev_vhostuser_reason(netdev));
+    update_text(netdev, &netdev->mtu_error,
+                netdev_vhostuser_mtu_error(netdev));
     request_queues(netdev);
     if (time_msec() >= netdev->next_announce) {
         announce_change(netdev, (netdev->announce_delay < ANNOUNCE_MAX_MS
@@ -309,8 +321,14 @@ netdev_vhostuser_wait(struct vhu_ctl_client *client)
     struct netdev_vhostuser *netdev
         = CONTAINER_OF(client, struct netdev_vhostuser, ctl_client);
 
+    struct vhu_frontend *frontend;
+
     ovs_mutex_lock(&netdev->mutex);
     vhu_backend_wait(netdev->backend);
+    frontend = netdev_vhostuser_frontend(netdev);
+    if (frontend) {
+        vhu_frontend_wait(frontend);
+    }
     poll_timer_wait_until(netdev->next_announce);
     if (netdev->wanted_pairs != netdev->requested_pairs) {
         token_bucket_wait(&netdev->reconf_tokens, VHU_RECONF_COST);

@@ -23,6 +23,7 @@
 
 #include "coverage.h"
 #include "dp-packet.h"
+#include "netdev-vhostuser-count.h"
 #include "packets.h"
 #include "util.h"
 #include "vhu-dev.h"
@@ -39,76 +40,6 @@
 
 /* A thread had to wait for another one to send to the same receiveq. */
 COVERAGE_DEFINE(vhostuser_tx_contention);
-
-/* Counts 'n' packets that were dropped for 'reason' in 'stats'.  No other
- * thread may count that in the same 'stats' at the same time. */
-static inline ALWAYS_INLINE void
-count_drops(struct vhu_queue_stats *stats, enum vhu_drop reason, size_t n)
-{
-    if (OVS_UNLIKELY(n)) {
-        vhu_counter_add(&stats->drops[reason], n);
-    }
-}
-
-/* The same where there is no queue.  Any thread. */
-static void
-count_drops_without_queue(struct netdev_vhostuser *netdev,
-                          enum vhu_drop reason, size_t n)
-{
-    if (n) {
-        __atomic_fetch_add(&netdev->no_queue.drops[reason], n,
-                           __ATOMIC_RELAXED);
-    }
-}
-
-/* Returns the bin that a packet of 'size' bytes is counted in. */
-static inline ALWAYS_INLINE enum vhu_size_bin
-size_to_bin(uint32_t size)
-{
-    if (OVS_LIKELY(size >= 65 && size <= 1023)) {
-        /* Bins for 2^n to 2^(n + 1) - 1 bytes, from 2^6 on. */
-        return VHU_BIN_size_65_127 + log_2_floor(size) - 6;
-    } else if (size < 65) {
-        return size < 64 ? VHU_BIN_undersize : VHU_BIN_size_64;
-    } else {
-        return (size <= 1518 ? VHU_BIN_size_1024_1518
-                : VHU_BIN_size_1519_max);
-    }
-}
-
-/* Counts 'packet' in 'stats', but for 'packets' and 'bytes'. */
-static inline ALWAYS_INLINE void
-count_packet(struct vhu_queue_stats *stats, const struct dp_packet *packet)
-{
-    const struct eth_addr *dst = dp_packet_data(packet);
-    uint32_t size = dp_packet_size(packet);
-
-    vhu_counter_add(&stats->sizes[size_to_bin(size)], 1);
-    if (OVS_UNLIKELY(size >= ETH_ADDR_LEN && eth_addr_is_multicast(*dst))) {
-        vhu_counter_add(eth_addr_is_broadcast(*dst)
-                        ? &stats->broadcast : &stats->multicast, 1);
-    }
-}
-
-/* Counts the 'n' 'packets' but for those that 'skip' has a bit for. */
-static inline ALWAYS_INLINE void
-count_packets(struct vhu_queue_stats *stats, struct dp_packet *const packets[],
-              size_t n, uint64_t skip)
-{
-    uint64_t n_packets = 0;
-    uint64_t n_bytes = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        if (OVS_LIKELY(!(skip >> i & 1))) {
-            n_packets++;
-            n_bytes += dp_packet_size(packets[i]);
-            count_packet(stats, packets[i]);
-        }
-    }
-    vhu_counter_add(&stats->packets, n_packets);
-    vhu_counter_add(&stats->bytes, n_bytes);
-    vhu_counter_add(&stats->bursts, n_packets != 0);
-}
 
 /* What follows each burst: the chains that were used become visible to the
  * driver.  'error' is that of 'vq' before the burst: if the burst has broken
@@ -192,6 +123,26 @@ recv_rarp(struct netdev_vhostuser *netdev, struct dp_packet_batch *batch)
     }
 }
 
+/* Takes note of the address of the guest, which sent the last of the packets
+ * in 'batch', for those who want to announce it. */
+static void
+learn_mac(struct netdev_vhostuser *netdev, const struct dp_packet_batch *batch)
+{
+    size_t n = dp_packet_batch_size(batch);
+    const struct eth_header *eth;
+    uint64_t mac = 0;
+
+    if (n) {
+        eth = dp_packet_data(batch->packets[n - 1]);
+        if (!eth_addr_is_multicast(eth->eth_src)
+            && !eth_addr_is_zero(eth->eth_src)) {
+            memcpy(&mac, &eth->eth_src, sizeof eth->eth_src);
+            atomic_store_relaxed(&netdev->guest_mac, mac);
+            atomic_store_relaxed(&netdev->learn_mac, false);
+        }
+    }
+}
+
 /* Appends what there is to receive to 'batch': a RARP packet if 'rarp', and
  * whatever the guest has transmitted.  For 'qfill' see recv_burst(). */
 static void
@@ -199,12 +150,17 @@ recv_all(struct netdev_vhostuser *netdev, struct vhu_vring *vring, bool rarp,
          struct dp_packet_batch *batch, int *qfill)
 {
     struct netdev_vhostuser_policer *policer;
+    bool learn;
 
     if (OVS_UNLIKELY(rarp)) {
         recv_rarp(netdev, batch);
     }
     recv_burst(netdev, vring, NETDEV_MAX_BURST - dp_packet_batch_size(batch),
                batch, qfill);
+    atomic_read_relaxed(&netdev->learn_mac, &learn);
+    if (OVS_UNLIKELY(learn)) {
+        learn_mac(netdev, batch);
+    }
 
     policer = ovsrcu_get(struct netdev_vhostuser_policer *, &netdev->policer);
     if (OVS_UNLIKELY(policer)) {
@@ -223,11 +179,17 @@ netdev_vhostuser_rxq_recv(struct netdev_rxq *rxq,
                           struct dp_packet_batch *batch, int *qfill)
 {
     struct netdev_vhostuser *netdev = netdev_vhostuser_cast(rxq->netdev);
+    const struct netdev_vhostuser_driver *driver
+        = ovsrcu_get(struct netdev_vhostuser_driver *, &netdev->driver);
     unsigned int index = vhu_transmitq_vring(rxq->queue_id);
     struct vhu_vring *vring = netdev->dev->vrings[index];
     struct virtq *vq = ovsrcu_get(struct virtq *, &vring->vq);
     bool rarp = false;
     bool up;
+
+    if (OVS_UNLIKELY(driver)) {
+        return netdev_vhostuser_driver_rxq_recv(driver, rxq, batch, qfill);
+    }
 
     /* The idle case, and by far the most frequent one: no lock, no write. */
     if (OVS_UNLIKELY(!rxq->queue_id)) {
@@ -247,30 +209,6 @@ netdev_vhostuser_rxq_recv(struct netdev_rxq *rxq,
     }
     recv_all(netdev, vring, rarp, batch, qfill);
     return OVS_LIKELY(dp_packet_batch_size(batch)) ? 0 : EAGAIN;
-}
-
-/* Deletes the packets from 'batch' that are longer than the port permits.
- * Returns how many these are. */
-static inline ALWAYS_INLINE size_t
-filter_long_packets(struct netdev_vhostuser *netdev,
-                    struct dp_packet_batch *batch)
-{
-    size_t n = dp_packet_batch_size(batch);
-    unsigned int max_len;
-    size_t n_kept = 0;
-
-    atomic_read_relaxed(&netdev->max_packet_len, &max_len);
-    for (size_t i = 0; i < n; i++) {
-        struct dp_packet *packet = batch->packets[i];
-
-        if (OVS_LIKELY(dp_packet_size(packet) <= max_len)) {
-            batch->packets[n_kept++] = packet;
-        } else {
-            dp_packet_delete(packet);
-        }
-    }
-    batch->count = n_kept;
-    return n - n_kept;
 }
 
 /* Puts 'packets' into as many chains as 'vq' has now, up to one burst of
@@ -400,10 +338,16 @@ netdev_vhostuser_send(struct netdev *netdev_, int qid,
                       bool concurrent_txq OVS_UNUSED)
 {
     struct netdev_vhostuser *netdev = netdev_vhostuser_cast(netdev_);
+    const struct netdev_vhostuser_driver *driver
+        = ovsrcu_get(struct netdev_vhostuser_driver *, &netdev->driver);
     struct vhu_vring *vring = txq_to_vring(netdev, qid);
     struct virtq *vq = NULL;
     size_t n_policed = 0;
     size_t n_long = 0;
+
+    if (OVS_UNLIKELY(driver)) {
+        return netdev_vhostuser_driver_send(driver, netdev, qid, batch);
+    }
 
     if (OVS_LIKELY(vring)) {
         struct netdev_vhostuser_qos *qos

@@ -27,6 +27,7 @@
 #include "vhu-backend.h"
 #include "vhu-conn.h"
 #include "vhu-dev.h"
+#include "vhu-frontend.h"
 #include "virtio-spec.h"
 
 /* Statistics, and the status of a port in the database
@@ -53,7 +54,7 @@ add_queue_stats(struct vhu_queue_stats *dst,
 
 enum direction { RX, TX };
 
-/* Returns the vring of rxq or txq 'i'. */
+/* Returns the vring of rxq or txq 'i', in the back-end role. */
 static unsigned int
 queue_vring(enum direction direction, unsigned int i)
 {
@@ -173,15 +174,12 @@ add_port_counters(const struct netdev_vhostuser *netdev,
                 "ovs_rx_malformed_drops");
 }
 
-/* Adds the counters of the queue with 'stats' and 'vring', whose names start
- * with 'prefix'. */
+/* Adds the counters of the queue with 'stats', whose names start with
+ * 'prefix'. */
 static void
-add_queue_counters(const struct vhu_queue_stats *stats,
-                   const struct vhu_vring *vring, const char *prefix,
+add_queue_counters(const struct vhu_queue_stats *stats, const char *prefix,
                    struct netdev_custom_stats *custom)
 {
-    const struct virtq_counters *c = &vring->counters;
-
     add_counter(custom, vhu_counter_read(&stats->packets),
                 "%s_good_packets", prefix);
     add_counter(custom, vhu_counter_read(&stats->bytes),
@@ -195,6 +193,15 @@ add_queue_counters(const struct vhu_queue_stats *stats,
                 "%s_" #NAME "_packets", prefix);
     VHU_SIZE_BINS
 #undef VHU_SIZE_BIN
+}
+
+/* The same for what only one of the roles counts, in 'vring'. */
+static void
+add_backend_counters(const struct vhu_vring *vring, const char *prefix,
+                     struct netdev_custom_stats *custom)
+{
+    const struct virtq_counters *c = &vring->counters;
+
     add_counter(custom, vhu_counter_read(&c->calls),
                 "%s_guest_notifications", prefix);
     add_counter(custom, vhu_counter_read(&c->calls_suppressed),
@@ -209,14 +216,31 @@ add_queue_counters(const struct vhu_queue_stats *stats,
                 "%s_discarded", prefix);
 }
 
+static void
+add_frontend_counters(const struct vhu_fe_vring *vring, const char *prefix,
+                      struct netdev_custom_stats *custom)
+{
+    const struct virtq_drv_counters *c = &vring->counters;
+
+    add_counter(custom, vhu_counter_read(&c->kicks),
+                "%s_backend_notifications", prefix);
+    add_counter(custom, vhu_counter_read(&c->kicks_suppressed),
+                "%s_backend_notifications_suppressed", prefix);
+    add_counter(custom, vhu_counter_read(&c->bad_packets),
+                "%s_bad_packets", prefix);
+    add_counter(custom, vhu_counter_read(&c->broken), "%s_broken", prefix);
+}
+
 int
 netdev_vhostuser_get_custom_stats(const struct netdev *netdev_,
                                   struct netdev_custom_stats *custom)
 {
     struct netdev_vhostuser *netdev = netdev_vhostuser_cast(netdev_);
     static const char *const names[] = { [RX] = "rx", [TX] = "tx" };
+    struct vhu_frontend *frontend;
 
     ovs_mutex_lock(&netdev->mutex);
+    frontend = netdev_vhostuser_frontend(netdev);
     add_port_counters(netdev, custom);
     for (enum direction d = RX; d <= TX; d++) {
         int n = d == RX ? netdev_->n_rxq : netdev_->n_txq;
@@ -226,8 +250,15 @@ netdev_vhostuser_get_custom_stats(const struct netdev *netdev_,
             char prefix[16];
 
             snprintf(prefix, sizeof prefix, "%s_q%d", names[d], i);
-            add_queue_counters(netdev->stats[vring],
-                               netdev->dev->vrings[vring], prefix, custom);
+            add_queue_counters(netdev->stats[vring], prefix, custom);
+            if (frontend) {
+                vring = netdev_vhostuser_driver_vring(vring);
+                add_frontend_counters(vhu_frontend_get_vring(frontend, vring),
+                                      prefix, custom);
+            } else {
+                add_backend_counters(netdev->dev->vrings[vring], prefix,
+                                     custom);
+            }
         }
     }
     ovs_mutex_unlock(&netdev->mutex);
@@ -238,7 +269,7 @@ netdev_vhostuser_get_custom_stats(const struct netdev *netdev_,
 
 /* Adds what there is to say while a front-end is connected. */
 static void
-add_device_status(const struct netdev_vhostuser *netdev, struct smap *args)
+add_backend_status(const struct netdev_vhostuser *netdev, struct smap *args)
     OVS_REQUIRES(netdev->mutex)
 {
     const struct vhu_dev *dev = netdev->dev;
@@ -262,20 +293,58 @@ add_device_status(const struct netdev_vhostuser *netdev, struct smap *args)
     }
 }
 
+/* Adds what there is to say while 'frontend' is connected to a back-end. */
+static void
+add_frontend_status(const struct netdev_vhostuser *netdev,
+                    struct vhu_frontend *frontend, struct smap *args)
+    OVS_REQUIRES(netdev->mutex)
+{
+    const struct vhu_frontend_info *info = vhu_frontend_get_info(frontend);
+    unsigned int n_wanted = vhu_options_n_pairs(&netdev->options);
+    const char *mtu_error = netdev_vhostuser_mtu_error(netdev);
+
+    smap_add_format(args, "features", "0x%016"PRIx64, info->features);
+    smap_add_format(args, "protocol_features", "0x%016"PRIx64,
+                    info->protocol_features);
+    if (info->mtu) {
+        smap_add_format(args, "mtu", "%"PRIu16, info->mtu);
+    }
+    if (mtu_error) {
+        smap_add(args, "mtu_error", mtu_error);
+    }
+    smap_add_format(args, "numa", "%d", netdev->numa_id);
+    if (!vhu_frontend_is_negotiated(frontend)) {
+        return;
+    }
+    if (info->n_pairs < n_wanted) {
+        smap_add_format(args, "queues", "%u of %u: the back-end has no more "
+                        "queue pairs", info->n_pairs, n_wanted);
+    } else {
+        smap_add_format(args, "queues", "%u", info->n_pairs);
+    }
+    smap_add(args, "ring_format", (info->features
+                                   & VIRTIO_BIT(VIRTIO_F_RING_PACKED)
+                                   ? "packed" : "split"));
+    smap_add_format(args, "queue_size", "%"PRIu32,
+                    netdev->options.queue_size);
+}
+
 int
 netdev_vhostuser_get_status(const struct netdev *netdev_, struct smap *args)
 {
     struct netdev_vhostuser *netdev = netdev_vhostuser_cast(netdev_);
+    struct vhu_frontend *frontend;
     const struct vhu_conn *conn;
     const char *reason;
     bool connected;
 
     ovs_mutex_lock(&netdev->mutex);
-    conn = vhu_backend_get_conn(netdev->backend);
+    frontend = netdev_vhostuser_frontend(netdev);
+    conn = netdev_vhostuser_conn(netdev);
     connected = conn && vhu_conn_is_connected(conn);
     reason = netdev_vhostuser_reason(netdev);
 
-    smap_add(args, "role", "back-end");
+    smap_add(args, "role", vhu_role_to_string(netdev->options.role));
     smap_add(args, "mode", netdev_vhostuser_mode(netdev));
     smap_add(args, "status", connected ? "connected" : "disconnected");
     if (conn) {
@@ -288,8 +357,10 @@ netdev_vhostuser_get_status(const struct netdev *netdev_, struct smap *args)
     }
     smap_add_format(args, "n_rxq", "%d", netdev_->n_rxq);
     smap_add_format(args, "n_txq", "%d", netdev_->n_txq);
-    if (connected) {
-        add_device_status(netdev, args);
+    if (connected && frontend) {
+        add_frontend_status(netdev, frontend, args);
+    } else if (connected) {
+        add_backend_status(netdev, args);
     }
     ovs_mutex_unlock(&netdev->mutex);
     return 0;
@@ -304,7 +375,7 @@ netdev_vhostuser_mode(const struct netdev_vhostuser *netdev)
 char *
 netdev_vhostuser_since(const struct netdev_vhostuser *netdev)
 {
-    const struct vhu_conn *conn = vhu_backend_get_conn(netdev->backend);
+    const struct vhu_conn *conn = netdev_vhostuser_conn(netdev);
     long long int age = time_msec() - vhu_conn_get_since(conn);
 
     return xastrftime_msec("%Y-%m-%dT%H:%M:%SZ", time_wall_msec() - age,

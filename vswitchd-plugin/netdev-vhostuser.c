@@ -111,6 +111,9 @@ netdev_vhostuser_construct(struct netdev *netdev_)
     atomic_init(&netdev->tx_retries_max, VHU_TX_RETRIES_DEFAULT);
     atomic_init(&netdev->rarp_pending, false);
     atomic_init(&netdev->rarp_mac, 0);
+    atomic_init(&netdev->learn_mac, false);
+    atomic_init(&netdev->guest_mac, 0);
+    ovsrcu_init(&netdev->driver, NULL);
     ovsrcu_init(&netdev->policer, NULL);
     ovsrcu_init(&netdev->qos, NULL);
     ovsrcu_init(&netdev->txq_map, xzalloc(sizeof(struct vhu_txq_map)));
@@ -145,6 +148,8 @@ netdev_vhostuser_destruct(struct netdev *netdev_)
     vhu_ctl_remove(&netdev->ctl_client);
 
     ovs_mutex_lock(&netdev->mutex);
+    netdev->options.role = VHU_ROLE_BACK_END;
+    netdev_vhostuser_set_role(netdev);
     vhu_backend_destroy(netdev->backend);
 
     /* A peer does not see that we have closed its socket as long as the
@@ -160,6 +165,7 @@ netdev_vhostuser_destruct(struct netdev *netdev_)
     smap_destroy(&netdev->last_args);
     free(netdev->options_error);
     free(netdev->reason);
+    free(netdev->mtu_error);
     ovs_mutex_unlock(&netdev->mutex);
     ovs_mutex_destroy(&netdev->mutex);
 }
@@ -177,6 +183,9 @@ connect_port(const struct netdev_vhostuser *netdev)
     struct vhu_conn_config config = {
         .mode = options->mode,
         .path = options->path,
+        .peer = (options->role == VHU_ROLE_FRONT_END
+                 ? vhu_role_to_string(VHU_ROLE_BACK_END)
+                 : vhu_role_to_string(VHU_ROLE_FRONT_END)),
         .socket_mode = options->socket_mode,
         .uid = options->uid,
         .gid = options->gid,
@@ -185,7 +194,8 @@ connect_port(const struct netdev_vhostuser *netdev)
     if (!options->path) {
         return NULL;
     }
-    VLOG_INFO("%s: back-end, %s of socket %s", name,
+    VLOG_INFO("%s: %s, %s of socket %s", name,
+              vhu_role_to_string(options->role),
               netdev_vhostuser_mode(netdev), options->path);
     return vhu_conn_create(name, &config);
 }
@@ -197,6 +207,7 @@ apply_options(struct netdev_vhostuser *netdev, struct vhu_options *new)
 {
     const char *name = netdev_get_name(&netdev->up);
     bool same_socket = (netdev->configured
+                        && netdev->options.role == new->role
                         && vhu_options_same_socket(&netdev->options, new));
     bool same_owner = vhu_options_same_owner(&netdev->options, new);
 
@@ -209,12 +220,14 @@ apply_options(struct netdev_vhostuser *netdev, struct vhu_options *new)
     netdev->options = *new;
     netdev->configured = true;
     atomic_store_relaxed(&netdev->tx_retries_max, new->tx_retries_max);
+    netdev_vhostuser_set_role(netdev);
+    netdev_vhostuser_update_frontend(netdev);
     if (!same_socket) {
-        vhu_backend_set_conn(netdev->backend, connect_port(netdev));
+        netdev_vhostuser_set_conn(netdev, connect_port(netdev));
         vhu_ctl_kick();
     } else if (!same_owner && new->mode == VHU_CONN_SERVER) {
-        vhu_conn_set_owner(vhu_backend_get_conn(netdev->backend),
-                           new->socket_mode, new->uid, new->gid);
+        vhu_conn_set_owner(netdev_vhostuser_conn(netdev), new->socket_mode,
+                           new->uid, new->gid);
         vhu_ctl_kick();
     }
 }
@@ -335,6 +348,7 @@ netdev_vhostuser_reconfigure(struct netdev *netdev_)
         netdev->numa_id = netdev->requested_numa_id;
         atomic_store_relaxed(&netdev->max_packet_len,
                              netdev->mtu + VHU_MTU_OVERHEAD);
+        netdev_vhostuser_update_frontend(netdev);
         netdev_change_seq_changed(netdev_);
     }
     ovs_mutex_unlock(&netdev->mutex);
@@ -491,15 +505,20 @@ netdev_vhostuser_rxq_dealloc(struct netdev_rxq *rxq)
     free_cacheline(netdev_vhostuser_rxq_cast(rxq));
 }
 
-/* The rxq 0 is always polled, because it also delivers SEND_RARP. */
+/* The rxq 0 is always polled, because it also delivers SEND_RARP.  Called by
+ * PMD threads. */
 static bool
 netdev_vhostuser_rxq_enabled(struct netdev_rxq *rxq)
 {
     struct netdev_vhostuser *netdev = netdev_vhostuser_cast(rxq->netdev);
+    const struct netdev_vhostuser_driver *driver
+        = ovsrcu_get(struct netdev_vhostuser_driver *, &netdev->driver);
     struct vhu_vring *vring;
 
     if (!rxq->queue_id) {
         return true;
+    } else if (driver) {
+        return netdev_vhostuser_driver_rxq_enabled(driver, rxq);
     }
     vring = netdev->dev->vrings[vhu_transmitq_vring(rxq->queue_id)];
     return ovsrcu_get(struct virtq *, &vring->vq) != NULL;

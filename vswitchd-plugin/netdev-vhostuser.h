@@ -21,17 +21,33 @@
  * ============================
  *
  * A "struct netdev_vhostuser" is what the operator configured: it stays while
- * front-ends come and go.  The back-end that it owns is the state of the
- * protocol.
+ * peers come and go.  The back-end that it owns is the state of the protocol.
+ *
+ *
+ * Two roles
+ * ---------
+ *
+ * With options:role=front-end the port is the other end of the protocol: it
+ * owns a front-end, in a "struct netdev_vhostuser_driver", which exists only
+ * then; the back-end has no connection, and its virtqueues do not run.  Then
+ * PMD threads do the same with the other of the two vrings of a queue pair:
+ *
+ *                  back-end        front-end
+ *    rxq n         transmitq n+1   receiveq n+1
+ *    txq n         receiveq n+1    transmitq n+1
+ *
+ * What is kept for each queue, 'stats' and 'txq_map', has the number of the
+ * vring in the back-end role, so that it survives a change of the role, and
+ * netdev_vhostuser_driver_vring() translates.
  *
  *
  * Threads
  * -------
  *
  * The main thread runs the netdev callbacks, the control thread (vhu-ctl.h)
- * runs the back-end, and both do so under 'mutex'.  PMD threads run the two
- * functions in netdev-vhostuser-io.c; they never take 'mutex', and use only
- * the members in the first group below.
+ * runs the back-end or front-end, and both do so under 'mutex'.  PMD threads
+ * run the functions in netdev-vhostuser-io.c and netdev-vhostuser-drv.c; they
+ * never take 'mutex', and use only the members in the first group below.
  *
  * Lock order: 'mutex' is taken before the lock of a vring. */
 
@@ -54,8 +70,11 @@
 struct netdev_vhostuser_policer;
 struct netdev_vhostuser_qos;
 struct vhu_backend;
+struct vhu_conn;
 struct vhu_dev;
 struct vhu_dev_ops;
+struct vhu_fe_vring;
+struct vhu_frontend;
 
 /* Size bins of the statistics, upper limits inclusive. */
 #define VHU_SIZE_BINS                       \
@@ -126,8 +145,23 @@ vhu_counter_read(const uint64_t *counter)
  * are enabled.  Immutable, RCU. */
 struct vhu_txq_map {
     unsigned int n;             /* 0 if there is none: packets are dropped. */
-    uint8_t vrings[VHOST_USER_MAX_QUEUE_PAIRS]; /* Vring indices. */
+    uint8_t vrings[VHOST_USER_MAX_QUEUE_PAIRS]; /* Vring indices, of the
+                                                 * back-end role. */
 };
+
+/* What a port has only in the front-end role.  Constant, RCU. */
+struct netdev_vhostuser_driver {
+    struct vhu_frontend *frontend;
+    struct vhu_fe_vring *vrings[VHOST_USER_MAX_VRINGS]; /* Of 'frontend'. */
+};
+
+/* Returns the index of the vring that is in the front-end role what vring
+ * 'index' is in the back-end role. */
+static inline unsigned int
+netdev_vhostuser_driver_vring(unsigned int index)
+{
+    return index ^ 1;
+}
 
 /* The longest packet that a dp_packet holds limits the MTU that can be set. */
 #define VHU_MTU_OVERHEAD (ETH_HEADER_LEN + VLAN_HEADER_LEN)
@@ -149,6 +183,8 @@ struct netdev_vhostuser {
 
     /* Read by PMD threads. */
     struct vhu_dev *dev;        /* Constant from construct to destruct. */
+    OVSRCU_TYPE(struct netdev_vhostuser_driver *) driver; /* Null in the
+                                                           * back-end role. */
     OVSRCU_TYPE(struct vhu_txq_map *) txq_map;
     OVSRCU_TYPE(struct netdev_vhostuser_policer *) policer; /* Ingress, or
                                                              * null. */
@@ -158,6 +194,8 @@ struct netdev_vhostuser {
     atomic_uint tx_retries_max;
     atomic_bool rarp_pending;   /* The rxq 0 is to deliver 'rarp_mac'. */
     atomic_uint64_t rarp_mac;   /* 6 bytes in memory order. */
+    atomic_bool learn_mac;      /* Set 'guest_mac' with the next packet. */
+    atomic_uint64_t guest_mac;  /* The same, of the guest, or 0. */
 
     /* Written by PMD threads, each under the lock of its vring.  Index is the
      * vring; allocated by reconfigure as far as needed and never freed before
@@ -178,7 +216,7 @@ struct netdev_vhostuser {
     int mtu;                    /* In effect, like n_rxq and n_txq in 'up'. */
     int requested_mtu;          /* From the next reconfigure on. */
     int requested_pairs;
-    int wanted_pairs;           /* What the guest has started, but see: */
+    int wanted_pairs;           /* What the peer has started, but see: */
     struct token_bucket reconf_tokens; /* For requests of a guest. */
     int numa_id;                /* Node of the guest's memory, as far as we
                                  * know: of the last guest, at first 0. */
@@ -187,6 +225,8 @@ struct netdev_vhostuser {
     /* Under 'mutex': the back-end, and what was last seen of it. */
     struct vhu_backend *backend;
     char *reason;               /* Why the port is not up, null if it is. */
+    char *mtu_error;            /* Why the back-end that we are the front-end
+                                 * of does not have our MTU, or null. */
     bool carrier;
     long long int carrier_resets;
     long long int next_announce; /* See announce_change() (ms). */
@@ -223,14 +263,79 @@ extern struct ovs_list netdev_vhostuser_list
  * are not in effect, as a newly allocated string, or null.  Any thread. */
 char *netdev_vhostuser_get_options_error(const char *name);
 
-/* What the control thread does for a port, netdev-vhostuser-ctl.c.  The
- * third makes room for the statistics of the first 'n_pairs' queue pairs,
- * before a PMD thread hears of them. */
+/* What the control thread does for a port, netdev-vhostuser-ctl.c.
+ * netdev_vhostuser_changed() works out what a change of the back-end or
+ * front-end means for the switch; 'netdev' is a struct netdev_vhostuser, under
+ * 'mutex'.  The last one makes room for the statistics of the first 'n_pairs'
+ * queue pairs, before a PMD thread hears of them. */
 extern const struct vhu_dev_ops netdev_vhostuser_dev_ops;
 void netdev_vhostuser_run(struct vhu_ctl_client *);
 void netdev_vhostuser_wait(struct vhu_ctl_client *);
+void netdev_vhostuser_changed(void *netdev);
 void netdev_vhostuser_alloc_stats(struct netdev_vhostuser *netdev,
                                   unsigned int n_pairs)
+    OVS_REQUIRES(netdev->mutex);
+
+/* Roles, netdev-vhostuser-role.c; all under 'mutex', by the main or control
+ * thread. */
+
+/* Returns the front-end, or null in the back-end role. */
+struct vhu_frontend *netdev_vhostuser_frontend(
+    const struct netdev_vhostuser *);
+
+/* Returns the connection of the back-end or front-end, or null. */
+struct vhu_conn *netdev_vhostuser_conn(const struct netdev_vhostuser *);
+
+/* Gives the port the role in its options, without a connection. */
+void netdev_vhostuser_set_role(struct netdev_vhostuser *netdev)
+    OVS_REQUIRES(netdev->mutex);
+
+/* Has the back-end or front-end use 'conn' (may be null) and take it over. */
+void netdev_vhostuser_set_conn(struct netdev_vhostuser *netdev,
+                               struct vhu_conn *conn)
+    OVS_REQUIRES(netdev->mutex);
+
+/* Tells the front-end, if there is one, what the options and the MTU are now;
+ * if it needs other virtqueues, it connects again. */
+void netdev_vhostuser_update_frontend(struct netdev_vhostuser *netdev)
+    OVS_REQUIRES(netdev->mutex);
+
+/* Closes the connection because of 'reason'. */
+void netdev_vhostuser_disconnect(struct netdev_vhostuser *netdev,
+                                 const char *reason)
+    OVS_REQUIRES(netdev->mutex);
+
+/* Returns the features that were negotiated. */
+uint64_t netdev_vhostuser_features(const struct netdev_vhostuser *);
+
+/* Returns true if packets can flow. */
+bool netdev_vhostuser_is_up(const struct netdev_vhostuser *);
+
+/* Returns the number of queue pairs that the peer has, as far as is known, and
+ * 0 if the back-end role waits for the guest to start any. */
+unsigned int netdev_vhostuser_n_pairs(const struct netdev_vhostuser *);
+
+/* Returns true if PMD threads can use the vring whose index in the back-end
+ * role is 'index'. */
+bool netdev_vhostuser_is_published(const struct netdev_vhostuser *,
+                                   unsigned int index);
+
+/* Returns a byte of the memory that is shared with the peer, or null. */
+void *netdev_vhostuser_some_memory(const struct netdev_vhostuser *);
+
+/* Returns why the back-end does not have the MTU of a front-end, or null if it
+ * has, or has not been asked for another one than the usual. */
+const char *netdev_vhostuser_mtu_error(const struct netdev_vhostuser *);
+
+/* Announces where 'mac' is: in the front-end role to what is behind the
+ * back-end (SEND_RARP), in the back-end role to the switch, with a RARP packet
+ * from the guest.  If 'mac' is zero, it is that of the device: in the
+ * back-end role the last that was announced or the first that sent a packet,
+ * in the front-end role what the configuration space says.
+ *
+ * Returns null, or why that is not possible, newly allocated. */
+char *netdev_vhostuser_announce(struct netdev_vhostuser *netdev,
+                                struct eth_addr mac)
     OVS_REQUIRES(netdev->mutex);
 
 /* Parts of the class, netdev-vhostuser-stats.c. */
@@ -260,6 +365,17 @@ int netdev_vhostuser_rxq_recv(struct netdev_rxq *, struct dp_packet_batch *,
                               int *qfill);
 int netdev_vhostuser_send(struct netdev *, int qid, struct dp_packet_batch *,
                           bool concurrent_txq);
+
+/* The same in the front-end role, netdev-vhostuser-drv.c; these are called by
+ * the former. */
+bool netdev_vhostuser_driver_rxq_enabled(
+    const struct netdev_vhostuser_driver *, struct netdev_rxq *);
+int netdev_vhostuser_driver_rxq_recv(const struct netdev_vhostuser_driver *,
+                                     struct netdev_rxq *,
+                                     struct dp_packet_batch *, int *qfill);
+int netdev_vhostuser_driver_send(const struct netdev_vhostuser_driver *,
+                                 struct netdev_vhostuser *, int qid,
+                                 struct dp_packet_batch *);
 
 /* QoS and policing, netdev-vhostuser-qos.c.  The callbacks of the class take
  * 'mutex' themselves; the two "run" functions are for the hot path: they

@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@
 #include "openvswitch/vlog.h"
 #include "smap.h"
 #include "util.h"
+#include "vhost-user-spec.h"
 
 VLOG_DEFINE_THIS_MODULE(vhu_options);
 
@@ -38,6 +40,7 @@ VLOG_DEFINE_THIS_MODULE(vhu_options);
 struct vhu_option {
     const char *key;
     unsigned int kinds;         /* Bit map of the kinds that know it. */
+    bool front_end;             /* Only in the front-end role. */
     char *(*parse)(struct vhu_options *options, const char *value);
                                 /* Null: accepted and ignored. */
 };
@@ -45,7 +48,12 @@ struct vhu_option {
 #define KIND(NAME) (1u << VHU_PORT_##NAME)
 #define ALL_KINDS (KIND(ANY) | KIND(SERVER) | KIND(CLIENT))
 
+static char *parse_hugepages(struct vhu_options *, const char *);
+static char *parse_n_rxq(struct vhu_options *, const char *);
+static char *parse_n_txq(struct vhu_options *, const char *);
+static char *parse_packed(struct vhu_options *, const char *);
 static char *parse_path(struct vhu_options *, const char *);
+static char *parse_queue_size(struct vhu_options *, const char *);
 static char *parse_role(struct vhu_options *, const char *);
 static char *parse_server_path(struct vhu_options *, const char *);
 static char *parse_socket_mode(struct vhu_options *, const char *);
@@ -53,25 +61,34 @@ static char *parse_socket_owner(struct vhu_options *, const char *);
 static char *parse_tx_retries_max(struct vhu_options *, const char *);
 
 static const struct vhu_option known[] = {
-    { "path", KIND(ANY) | KIND(SERVER), parse_path },
-    { "role", KIND(ANY), parse_role },
-    { "socket-mode", KIND(ANY) | KIND(SERVER), parse_socket_mode },
-    { "socket-owner", KIND(ANY) | KIND(SERVER), parse_socket_owner },
-    { "tx-retries-max", ALL_KINDS, parse_tx_retries_max },
-    { "vhost-server-path", KIND(ANY) | KIND(CLIENT), parse_server_path },
+    { "hugepages", KIND(ANY), true, parse_hugepages },
+    { "n_rxq", KIND(ANY), true, parse_n_rxq },
+    { "n_txq", KIND(ANY), true, parse_n_txq },
+    { "packed", KIND(ANY), true, parse_packed },
+    { "path", KIND(ANY) | KIND(SERVER), false, parse_path },
+    { "queue-size", KIND(ANY), true, parse_queue_size },
+    { "role", KIND(ANY), false, parse_role },
+    { "socket-mode", KIND(ANY) | KIND(SERVER), false, parse_socket_mode },
+    { "socket-owner", KIND(ANY) | KIND(SERVER), false, parse_socket_owner },
+    { "tx-retries-max", ALL_KINDS, false, parse_tx_retries_max },
+    { "vhost-server-path", KIND(ANY) | KIND(CLIENT), false,
+      parse_server_path },
 
-    /* What users of DPDK's ports have in their databases.  The queues of a
-     * vhost-user port are up to the guest. */
-    { "n_rxq", ALL_KINDS, NULL },
-    { "n_rxq_desc", ALL_KINDS, NULL },
-    { "n_txq_desc", ALL_KINDS, NULL },
-    { "vhost-max-queue-pairs", ALL_KINDS, NULL },
+    /* What users of DPDK's ports have in their databases.  In the back-end
+     * role the queues are up to the guest. */
+    { "n_rxq", ALL_KINDS, false, NULL },
+    { "n_rxq_desc", ALL_KINDS, false, NULL },
+    { "n_txq", ALL_KINDS, false, NULL },
+    { "n_txq_desc", ALL_KINDS, false, NULL },
+    { "vhost-max-queue-pairs", ALL_KINDS, false, NULL },
 };
 
 static const struct vhu_option *find_option(enum vhu_port_kind,
-                                            const char *key);
-static char *unknown_option(enum vhu_port_kind, const char *key);
-static char *check_combination(const struct smap *args);
+                                            enum vhu_role, const char *key);
+static char *unknown_option(enum vhu_port_kind, enum vhu_role,
+                            const char *key);
+static char *check_combination(const struct vhu_options *,
+                               const struct smap *args);
 static char *set_default_path(struct vhu_options *, const char *name,
                               const char *sock_dir);
 
@@ -81,10 +98,10 @@ parse_option(struct vhu_options *options, enum vhu_port_kind kind,
              const char *name, const char *key, const char *value,
              bool verbose)
 {
-    const struct vhu_option *option = find_option(kind, key);
+    const struct vhu_option *option = find_option(kind, options->role, key);
 
     if (!option) {
-        return unknown_option(kind, key);
+        return unknown_option(kind, options->role, key);
     } else if (!option->parse) {
         if (verbose) {
             VLOG_INFO("%s: options:%s has no effect on this type of port",
@@ -109,7 +126,12 @@ vhu_options_parse(struct vhu_options *options, enum vhu_port_kind kind,
         .uid = (uid_t) -1,
         .gid = (gid_t) -1,
         .tx_retries_max = VHU_TX_RETRIES_DEFAULT,
+        .queue_size = VHU_QUEUE_SIZE_DEFAULT,
     };
+    if (kind == VHU_PORT_ANY && smap_get(args, "role")) {
+        /* It decides which of the others there are. */
+        error = parse_role(options, smap_get(args, "role"));
+    }
     for (size_t i = 0; i < n && !error; i++) {
         error = parse_option(options, kind, name, nodes[i]->key,
                              nodes[i]->value, verbose);
@@ -124,7 +146,7 @@ vhu_options_parse(struct vhu_options *options, enum vhu_port_kind kind,
     free(nodes);
 
     if (!error && kind == VHU_PORT_ANY) {
-        error = check_combination(args);
+        error = check_combination(options, args);
     }
     if (!error && !options->path && options->mode == VHU_CONN_SERVER) {
         error = set_default_path(options, name, sock_dir);
@@ -160,9 +182,40 @@ vhu_options_same_owner(const struct vhu_options *a,
             && a->gid == b->gid);
 }
 
+const char *
+vhu_role_to_string(enum vhu_role role)
+{
+    return role == VHU_ROLE_FRONT_END ? "front-end" : "back-end";
+}
+
+/* Adds what is only known in the front-end role. */
+static void
+format_front_end(const struct vhu_options *options, struct smap *args)
+{
+    smap_add(args, "role", vhu_role_to_string(options->role));
+    if (options->n_rxq) {
+        smap_add_format(args, "n_rxq", "%u", options->n_rxq);
+    }
+    if (options->n_txq) {
+        smap_add_format(args, "n_txq", "%u", options->n_txq);
+    }
+    if (options->queue_size != VHU_QUEUE_SIZE_DEFAULT) {
+        smap_add_format(args, "queue-size", "%"PRIu32, options->queue_size);
+    }
+    if (options->packed) {
+        smap_add(args, "packed", "true");
+    }
+    if (options->hugepages) {
+        smap_add(args, "hugepages", "true");
+    }
+}
+
 void
 vhu_options_format(const struct vhu_options *options, struct smap *args)
 {
+    if (options->role == VHU_ROLE_FRONT_END) {
+        format_front_end(options, args);
+    }
     if (options->path && !options->default_path) {
         smap_add(args, (options->mode == VHU_CONN_CLIENT
                         ? "vhost-server-path" : "path"), options->path);
@@ -180,12 +233,14 @@ vhu_options_format(const struct vhu_options *options, struct smap *args)
     }
 }
 
-/* Returns the option named 'key' if ports of 'kind' know it, or null. */
+/* Returns the option named 'key' if ports of 'kind' know it in 'role', or
+ * null. */
 static const struct vhu_option *
-find_option(enum vhu_port_kind kind, const char *key)
+find_option(enum vhu_port_kind kind, enum vhu_role role, const char *key)
 {
     for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-        if (known[i].kinds & (1u << kind) && !strcmp(known[i].key, key)) {
+        if (known[i].kinds & (1u << kind) && !strcmp(known[i].key, key)
+            && (!known[i].front_end || role == VHU_ROLE_FRONT_END)) {
             return &known[i];
         }
     }
@@ -195,14 +250,18 @@ find_option(enum vhu_port_kind kind, const char *key)
 /* Returns the message for an unknown option, which lists those that have an
  * effect. */
 static char *
-unknown_option(enum vhu_port_kind kind, const char *key)
+unknown_option(enum vhu_port_kind kind, enum vhu_role role, const char *key)
 {
     struct ds s = DS_EMPTY_INITIALIZER;
     const char *separator = "";
 
+    if (find_option(kind, VHU_ROLE_FRONT_END, key)) {
+        return xasprintf("option %s is only for role=front-end", key);
+    }
     ds_put_format(&s, "unknown option \"%s\" (expected one of ", key);
     for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-        if (known[i].kinds & (1u << kind) && known[i].parse) {
+        if (known[i].parse
+            && find_option(kind, role, known[i].key) == &known[i]) {
             ds_put_format(&s, "%s%s", separator, known[i].key);
             separator = ", ";
         }
@@ -213,12 +272,16 @@ unknown_option(enum vhu_port_kind kind, const char *key)
 
 /* Returns why the options, each fine by itself, do not go together. */
 static char *
-check_combination(const struct smap *args)
+check_combination(const struct vhu_options *options, const struct smap *args)
 {
     static const char *const server_only[] = {
         "path", "socket-mode", "socket-owner"
     };
 
+    if (!options->packed && !IS_POW2(options->queue_size)) {
+        return xasprintf("queue-size is %"PRIu32" (expected a power of 2, "
+                         "unless packed=true)", options->queue_size);
+    }
     if (!smap_get(args, "vhost-server-path")) {
         return NULL;
     }
@@ -285,14 +348,76 @@ parse_server_path(struct vhu_options *options, const char *value)
 }
 
 static char *
-parse_role(struct vhu_options *options OVS_UNUSED, const char *value)
+parse_role(struct vhu_options *options, const char *value)
 {
     if (!strcmp(value, "back-end")) {
-        return NULL;
+        options->role = VHU_ROLE_BACK_END;
     } else if (!strcmp(value, "front-end")) {
-        return xstrdup("role front-end is not there yet (only back-end is)");
+        options->role = VHU_ROLE_FRONT_END;
+    } else {
+        return xasprintf("role is \"%s\" (expected back-end or front-end)",
+                         value);
     }
-    return xasprintf("role is \"%s\" (expected back-end)", value);
+    return NULL;
+}
+
+/* Stores 'value', a number from 'min' to 'max', in '*n'. */
+static char *
+parse_number(const char *key, const char *value, unsigned int min,
+             unsigned int max, unsigned int *n)
+{
+    unsigned int number;
+
+    if (!str_to_uint(value, 10, &number) || number < min || number > max) {
+        return xasprintf("%s is \"%s\" (expected %u to %u)", key, value, min,
+                         max);
+    }
+    *n = number;
+    return NULL;
+}
+
+static char *
+parse_n_rxq(struct vhu_options *options, const char *value)
+{
+    return parse_number("n_rxq", value, 1, VHOST_USER_MAX_QUEUE_PAIRS,
+                        &options->n_rxq);
+}
+
+static char *
+parse_n_txq(struct vhu_options *options, const char *value)
+{
+    return parse_number("n_txq", value, 1, VHOST_USER_MAX_QUEUE_PAIRS,
+                        &options->n_txq);
+}
+
+static char *
+parse_queue_size(struct vhu_options *options, const char *value)
+{
+    return parse_number("queue-size", value, VHU_QUEUE_SIZE_MIN,
+                        VHU_QUEUE_SIZE_MAX, &options->queue_size);
+}
+
+static char *
+parse_bool(const char *key, const char *value, bool *result)
+{
+    if (strcmp(value, "true") && strcmp(value, "false")) {
+        return xasprintf("%s is \"%s\" (expected true or false)", key,
+                         value);
+    }
+    *result = !strcmp(value, "true");
+    return NULL;
+}
+
+static char *
+parse_packed(struct vhu_options *options, const char *value)
+{
+    return parse_bool("packed", value, &options->packed);
+}
+
+static char *
+parse_hugepages(struct vhu_options *options, const char *value)
+{
+    return parse_bool("hugepages", value, &options->hugepages);
 }
 
 static char *

@@ -29,8 +29,10 @@
  * warning. */
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
+#include "util.h"
 #include "vhu-conn.h"
 
 struct smap;
@@ -44,7 +46,19 @@ enum vhu_port_kind {
 #define VHU_TX_RETRIES_DEFAULT 8
 #define VHU_TX_RETRIES_MAX 32
 
+/* Descriptors in each virtqueue, in the front-end role. */
+#define VHU_QUEUE_SIZE_DEFAULT 512
+#define VHU_QUEUE_SIZE_MIN 64
+#define VHU_QUEUE_SIZE_MAX 32768
+
+/* Which end of the protocol a port is. */
+enum vhu_role {
+    VHU_ROLE_BACK_END,          /* Of a guest; the default. */
+    VHU_ROLE_FRONT_END,         /* Of another switch, say. */
+};
+
 struct vhu_options {
+    enum vhu_role role;
     enum vhu_conn_mode mode;
     char *path;                 /* Of the socket, null if there is none. */
     bool default_path;          /* 'path' was not given. */
@@ -53,7 +67,24 @@ struct vhu_options {
     uid_t uid;                  /* (uid_t) -1 to leave it. */
     gid_t gid;                  /* (gid_t) -1 to leave it. */
     unsigned int tx_retries_max;
+
+    /* Front-end role only. */
+    unsigned int n_rxq;         /* 0 if not given. */
+    unsigned int n_txq;         /* 0 if not given. */
+    uint32_t queue_size;
+    bool packed;
+    bool hugepages;
 };
+
+/* Returns the number of queue pairs that 'options' ask for. */
+static inline unsigned int
+vhu_options_n_pairs(const struct vhu_options *options)
+{
+    return MAX(MAX(options->n_rxq, options->n_txq), 1);
+}
+
+/* Returns "back-end" or "front-end". */
+const char *vhu_role_to_string(enum vhu_role);
 
 /* Stores in '*options' what 'args' say of the port named 'name', whose socket
  * is in 'sock_dir' if they do not say otherwise.  'verbose' tells whether to

@@ -16,12 +16,13 @@
 
 #include <config.h>
 
-#include "netdev-vhostuser.h"
+#include "vhu-unixctl.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "netdev-vhostuser.h"
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/json.h"
 #include "unixctl.h"
@@ -30,6 +31,7 @@
 #include "vhu-backend.h"
 #include "vhu-conn.h"
 #include "vhu-dev.h"
+#include "vhu-frontend.h"
 #include "vhu-mem.h"
 #include "vhu-names.h"
 #include "vhu-trace.h"
@@ -43,11 +45,9 @@
  * from the same collection of facts where it takes more than a line to find
  * them out ("struct vring_facts"). */
 
-/* Appends a line with 'word' and the names of its bits, broken where it gets
- * too long. */
-static void
-put_bits(struct ds *s, const char *title, uint64_t word,
-         vhu_bit_name_func *name)
+void
+vhu_unixctl_put_bits(struct ds *s, const char *title, uint64_t word,
+                     vhu_bit_name_func *name)
 {
     size_t start = s->length;
 
@@ -87,21 +87,24 @@ describe_state(const struct vhu_vring *vring, char *state, size_t size)
     ds_destroy(&s);
 }
 
-/* Copies counters that PMD threads are writing. */
-static void
-copy_stats(const struct vhu_queue_stats *src, struct vhu_queue_stats *dst)
+uint64_t
+vhu_unixctl_copy_stats(const struct vhu_queue_stats *src,
+                       struct vhu_queue_stats *dst)
 {
-    if (!src) {
-        memset(dst, 0, sizeof *dst);
-        return;
+    uint64_t n_drops = 0;
+
+    memset(dst, 0, sizeof *dst);
+    if (src) {
+        dst->packets = vhu_counter_read(&src->packets);
+        dst->bytes = vhu_counter_read(&src->bytes);
+        dst->bursts = vhu_counter_read(&src->bursts);
+        dst->retries = vhu_counter_read(&src->retries);
+        for (size_t i = 0; i < VHU_N_DROPS; i++) {
+            dst->drops[i] = vhu_counter_read(&src->drops[i]);
+            n_drops += dst->drops[i];
+        }
     }
-    dst->packets = vhu_counter_read(&src->packets);
-    dst->bytes = vhu_counter_read(&src->bytes);
-    dst->bursts = vhu_counter_read(&src->bursts);
-    dst->retries = vhu_counter_read(&src->retries);
-    for (size_t i = 0; i < VHU_N_DROPS; i++) {
-        dst->drops[i] = vhu_counter_read(&src->drops[i]);
-    }
+    return n_drops;
 }
 
 static void
@@ -128,10 +131,8 @@ collect_vring(const struct netdev_vhostuser *netdev, unsigned int index,
         facts->format = (facts->virtq.format == VIRTQ_PACKED
                          ? "packed" : "split");
     }
-    copy_stats(netdev->stats[index], &facts->stats);
-    for (size_t i = 0; i < VHU_N_DROPS; i++) {
-        facts->drops += facts->stats.drops[i];
-    }
+    facts->drops = vhu_unixctl_copy_stats(netdev->stats[index],
+                                          &facts->stats);
 }
 
 /* For people. */
@@ -221,7 +222,7 @@ static void
 put_connection(struct ds *s, const struct netdev_vhostuser *netdev)
     OVS_REQUIRES(netdev->mutex)
 {
-    const struct vhu_conn *conn = vhu_backend_get_conn(netdev->backend);
+    const struct vhu_conn *conn = netdev_vhostuser_conn(netdev);
     const char *reason = netdev_vhostuser_reason(netdev);
 
     if (conn) {
@@ -276,17 +277,24 @@ static void
 show_text(const struct netdev_vhostuser *netdev, struct ds *s)
     OVS_REQUIRES(netdev->mutex)
 {
+    const struct vhu_frontend *frontend = netdev_vhostuser_frontend(netdev);
     const struct vhu_dev *dev = netdev->dev;
     const char *path = netdev->options.path;
 
-    ds_put_format(s, "%s: back-end, %s%s%s\n",
+    ds_put_format(s, "%s: %s, %s%s%s\n",
                   netdev_get_name(&netdev->up),
+                  vhu_role_to_string(netdev->options.role),
                   netdev_vhostuser_mode(netdev), path ? " " : "",
                   path ? path : "");
     put_connection(s, netdev);
+    if (frontend) {
+        put_drops(s, netdev);
+        vhu_unixctl_put_frontend(s, netdev, frontend);
+        return;
+    }
     if (dev->features_set) {
-        put_bits(s, "features", dev->features, vhu_feature_name);
-        put_bits(s, "protocol features", dev->protocol_features,
+        vhu_unixctl_put_bits(s, "features", dev->features, vhu_feature_name);
+        vhu_unixctl_put_bits(s, "protocol features", dev->protocol_features,
                  vhu_protocol_feature_name);
     }
     put_drops(s, netdev);
@@ -296,10 +304,24 @@ show_text(const struct netdev_vhostuser *netdev, struct ds *s)
 
 /* For programs. */
 
-static void
-put_number(struct json *object, const char *name, uint64_t value)
+void
+vhu_unixctl_put_number(struct json *object, const char *name, uint64_t value)
 {
     json_object_put(object, name, json_integer_create(value));
+}
+
+void
+vhu_unixctl_put_stats(struct json *object, const struct vhu_queue_stats *stats)
+{
+    vhu_unixctl_put_number(object, "packets", stats->packets);
+    vhu_unixctl_put_number(object, "bytes", stats->bytes);
+    vhu_unixctl_put_number(object, "bursts", stats->bursts);
+    vhu_unixctl_put_number(object, "retries", stats->retries);
+#define VHU_DROP(NAME)                                  \
+    vhu_unixctl_put_number(object, #NAME "_drops",      \
+                           stats->drops[VHU_DROP_##NAME]);
+    VHU_DROPS
+#undef VHU_DROP
 }
 
 static struct json *
@@ -308,9 +330,9 @@ vring_to_json(const struct vring_facts *f)
     const struct virtq_counters *c = &f->vring->counters;
     struct json *object = json_object_create();
 
-    put_number(object, "index", f->index);
+    vhu_unixctl_put_number(object, "index", f->index);
     json_object_put_string(object, "queue", f->queue);
-    put_number(object, "size", f->size);
+    vhu_unixctl_put_number(object, "size", f->size);
     json_object_put(object, "started", json_boolean_create(f->vring->started));
     json_object_put(object, "enabled", json_boolean_create(f->vring->enabled));
     json_object_put(object, "running", json_boolean_create(f->running));
@@ -319,35 +341,31 @@ vring_to_json(const struct vring_facts *f)
                                                  NULL);
 
         json_object_put_string(object, "format", f->format);
-        put_number(object, "fill", f->virtq.fill);
-        put_number(object, "avail_idx", f->virtq.avail.idx);
-        put_number(object, "used_idx", f->virtq.used.idx);
+        vhu_unixctl_put_number(object, "fill", f->virtq.fill);
+        vhu_unixctl_put_number(object, "avail_idx", f->virtq.avail.idx);
+        vhu_unixctl_put_number(object, "used_idx", f->virtq.used.idx);
         if (f->virtq.format == VIRTQ_PACKED) {
-            put_number(object, "avail_wrap", f->virtq.avail.wrap);
-            put_number(object, "used_wrap", f->virtq.used.wrap);
+            vhu_unixctl_put_number(object, "avail_wrap",
+                                   f->virtq.avail.wrap);
+            vhu_unixctl_put_number(object, "used_wrap", f->virtq.used.wrap);
         } else {
-            put_number(object, "driver_idx", f->virtq.driver_idx);
+            vhu_unixctl_put_number(object, "driver_idx", f->virtq.driver_idx);
         }
         if (error != VIRTQ_ERROR_NONE) {
             json_object_put_string(object, "broken",
                                    virtq_error_to_string(error));
         }
     }
-    put_number(object, "packets", f->stats.packets);
-    put_number(object, "bytes", f->stats.bytes);
-    put_number(object, "bursts", f->stats.bursts);
-    put_number(object, "retries", f->stats.retries);
-#define VHU_DROP(NAME) \
-    put_number(object, #NAME "_drops", f->stats.drops[VHU_DROP_##NAME]);
-    VHU_DROPS
-#undef VHU_DROP
-    put_number(object, "calls", vhu_counter_read(&c->calls));
-    put_number(object, "calls_suppressed",
+    vhu_unixctl_put_stats(object, &f->stats);
+    vhu_unixctl_put_number(object, "calls", vhu_counter_read(&c->calls));
+    vhu_unixctl_put_number(object, "calls_suppressed",
                vhu_counter_read(&c->calls_suppressed));
-    put_number(object, "bad_chains", vhu_counter_read(&c->bad_chains));
-    put_number(object, "times_broken", vhu_counter_read(&c->broken));
-    put_number(object, "kicks", f->vring->kicks);
-    put_number(object, "discarded", f->vring->discarded);
+    vhu_unixctl_put_number(object, "bad_chains",
+                           vhu_counter_read(&c->bad_chains));
+    vhu_unixctl_put_number(object, "times_broken",
+                           vhu_counter_read(&c->broken));
+    vhu_unixctl_put_number(object, "kicks", f->vring->kicks);
+    vhu_unixctl_put_number(object, "discarded", f->vring->discarded);
     if (f->vring->problem) {
         json_object_put_string(object, "problem", f->vring->problem);
     }
@@ -367,7 +385,7 @@ mem_to_json(const struct vhu_mem *mem)
                                r->guest_addr);
         json_object_put_format(object, "user_addr", "0x%"PRIx64,
                                r->user_addr);
-        put_number(object, "size", r->size);
+        vhu_unixctl_put_number(object, "size", r->size);
         json_array_add(array, object);
     }
     return array;
@@ -377,7 +395,7 @@ static void
 connection_to_json(const struct netdev_vhostuser *netdev, struct json *object)
     OVS_REQUIRES(netdev->mutex)
 {
-    const struct vhu_conn *conn = vhu_backend_get_conn(netdev->backend);
+    const struct vhu_conn *conn = netdev_vhostuser_conn(netdev);
     const char *reason = netdev_vhostuser_reason(netdev);
 
     json_object_put(object, "connected",
@@ -387,7 +405,8 @@ connection_to_json(const struct netdev_vhostuser *netdev, struct json *object)
         json_object_put_nocopy(object, xstrdup("since"),
                                json_string_create_nocopy(
                                    netdev_vhostuser_since(netdev)));
-        put_number(object, "connections", vhu_conn_get_n_connects(conn));
+        vhu_unixctl_put_number(object, "connections",
+                               vhu_conn_get_n_connects(conn));
     }
     json_object_put(object, "link", json_boolean_create(netdev->carrier));
     if (reason) {
@@ -399,22 +418,14 @@ connection_to_json(const struct netdev_vhostuser *netdev, struct json *object)
     }
 }
 
-static struct json *
-show_json(const struct netdev_vhostuser *netdev)
+static void
+backend_to_json(const struct netdev_vhostuser *netdev, struct json *object)
     OVS_REQUIRES(netdev->mutex)
 {
     const struct vhu_dev *dev = netdev->dev;
     unsigned int n = netdev_vhostuser_n_vrings(netdev);
-    struct json *object = json_object_create();
     struct json *vrings = json_array_create_empty();
 
-    json_object_put_string(object, "name", netdev_get_name(&netdev->up));
-    json_object_put_string(object, "role", "back-end");
-    json_object_put_string(object, "mode", netdev_vhostuser_mode(netdev));
-    connection_to_json(netdev, object);
-    put_number(object, "n_rxq", netdev->up.n_rxq);
-    put_number(object, "n_txq", netdev->up.n_txq);
-    put_number(object, "mtu", netdev->mtu);
     json_object_put(object, "features",
                     vhu_bits_to_json(dev->features, vhu_feature_name));
     json_object_put(object, "protocol_features",
@@ -428,6 +439,28 @@ show_json(const struct netdev_vhostuser *netdev)
         json_array_add(vrings, vring_to_json(&facts));
     }
     json_object_put(object, "vrings", vrings);
+}
+
+static struct json *
+show_json(const struct netdev_vhostuser *netdev)
+    OVS_REQUIRES(netdev->mutex)
+{
+    const struct vhu_frontend *frontend = netdev_vhostuser_frontend(netdev);
+    struct json *object = json_object_create();
+
+    json_object_put_string(object, "name", netdev_get_name(&netdev->up));
+    json_object_put_string(object, "role",
+                           vhu_role_to_string(netdev->options.role));
+    json_object_put_string(object, "mode", netdev_vhostuser_mode(netdev));
+    connection_to_json(netdev, object);
+    vhu_unixctl_put_number(object, "n_rxq", netdev->up.n_rxq);
+    vhu_unixctl_put_number(object, "n_txq", netdev->up.n_txq);
+    vhu_unixctl_put_number(object, "mtu", netdev->mtu);
+    if (frontend) {
+        vhu_unixctl_frontend_to_json(object, netdev, frontend);
+    } else {
+        backend_to_json(netdev, object);
+    }
     return object;
 }
 
@@ -488,7 +521,7 @@ static void
 disconnect_cb(struct netdev_vhostuser *netdev, void *aux OVS_UNUSED)
     OVS_REQUIRES(netdev->mutex)
 {
-    vhu_backend_disconnect(netdev->backend, "vhostuser/disconnect");
+    netdev_vhostuser_disconnect(netdev, "vhostuser/disconnect");
 }
 
 static void
@@ -550,9 +583,11 @@ trace_cb(struct netdev_vhostuser *netdev, void *request_)
     OVS_REQUIRES(netdev->mutex)
 {
     struct trace_request *request = request_;
+    struct vhu_frontend *frontend = netdev_vhostuser_frontend(netdev);
 
-    request->trace = vhu_trace_to_json(vhu_backend_get_trace(netdev->backend),
-                                       request->since);
+    request->trace = vhu_trace_to_json(
+        frontend ? vhu_frontend_get_trace(frontend)
+                 : vhu_backend_get_trace(netdev->backend), request->since);
 }
 
 static void
@@ -574,9 +609,48 @@ unixctl_trace(struct unixctl_conn *conn, int argc, const char *argv[],
     }
 }
 
+struct announce_request {
+    struct eth_addr mac;
+    char *error;
+};
+
+static void
+announce_cb(struct netdev_vhostuser *netdev, void *request_)
+    OVS_REQUIRES(netdev->mutex)
+{
+    struct announce_request *request = request_;
+
+    request->error = netdev_vhostuser_announce(netdev, request->mac);
+}
+
+static void
+unixctl_announce(struct unixctl_conn *conn, int argc, const char *argv[],
+                 void *aux OVS_UNUSED)
+{
+    struct announce_request request = { .error = NULL };
+
+    if (argc > 2 && (!eth_addr_from_string(argv[2], &request.mac)
+                     || eth_addr_is_zero(request.mac))) {
+        unixctl_command_reply_error(conn, "bad MAC address");
+    } else if (!for_each_port(argv[1], announce_cb, &request)) {
+        reply_no_port(conn, argv[1]);
+    } else if (request.error) {
+        char *error = xasprintf("%s: %s", argv[1], request.error);
+
+        unixctl_command_reply_error(conn, error);
+        free(error);
+        free(request.error);
+    } else {
+        vhu_ctl_kick();
+        unixctl_command_reply(conn, NULL);
+    }
+}
+
 void
 vhu_unixctl_init(void)
 {
+    unixctl_command_register("vhostuser/announce", "PORT [MAC]", 1, 2,
+                             unixctl_announce, NULL);
     unixctl_command_register("vhostuser/show", "[--json] [PORT]", 0, 2,
                              unixctl_show, NULL);
     unixctl_command_register("vhostuser/disconnect", "PORT", 1, 1,
