@@ -530,8 +530,8 @@ msg_to_json(const struct record *r, struct json *object)
                            r->dir == VHU_TRACE_IN ? "in" : "out");
     if (r->channel) {
         json_object_put_string(object, "channel", "back-end");
-        json_object_put_format(object, "name", "back-end request %"PRIu32,
-                               r->hdr.request);
+        json_object_put_string(object, "name",
+                               vhu_msg_be_name(r->hdr.request));
     } else {
         json_object_put_string(object, "name", vhu_msg_name(r->hdr.request));
     }

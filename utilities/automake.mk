@@ -15,6 +15,8 @@
 EXTRA_DIST += \
 	utilities/deps.sh \
 	utilities/guest-image \
+	utilities/ovs-vhost.8.rst \
+	utilities/ovs-vhost-completion.bash \
 	utilities/quickstart
 
 # One command; each sub-command has a file of its own.
@@ -37,3 +39,18 @@ utilities_ovs_vhost_SOURCES += utilities/vhost-trace.c
 utilities_ovs_vhost_SOURCES += utilities/vhost-util.c utilities/vhost-util.h
 utilities_ovs_vhost_LDADD = lib/libvhu.a $(OVS_LIBOPENVSWITCH) $(OVS_LIBS)
 VHU_OBJECTS += $(utilities_ovs_vhost_OBJECTS)
+
+# Its manual page, or, without rst2man, what that would be made of; and
+# completion for bash, where Open vSwitch has its own.
+if HAVE_RST2MAN
+man_MANS = utilities/ovs-vhost.8
+CLEANFILES += utilities/ovs-vhost.8
+utilities/ovs-vhost.8: $(top_srcdir)/utilities/ovs-vhost.8.rst
+	$(AM_V_GEN)$(MKDIR_P) utilities && \
+	$(RST2MAN) --strict $(top_srcdir)/utilities/ovs-vhost.8.rst $@.tmp && \
+	mv $@.tmp $@
+else
+doc_DATA = utilities/ovs-vhost.8.rst
+endif
+bashcompletiondir = $(sysconfdir)/bash_completion.d
+bashcompletion_DATA = utilities/ovs-vhost-completion.bash

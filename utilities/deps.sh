@@ -19,7 +19,7 @@
 DEPS_BUILD="autoconf automake libtool make gcc libc6-dev pkg-config python3
             openvswitch-source libssl-dev libcap-ng-dev libunbound-dev
             libxdp-dev libbpf-dev libnuma-dev
-            libatomic1"
+            libatomic1 python3-docutils"
 
 # What boots the small guests of quickstart and tests/system.  Their kernel is
 # fetched by utilities/guest-image, without installing it on this machine.
