@@ -35,6 +35,9 @@ VLOG_DEFINE_THIS_MODULE(vhu_frontend);
 
 static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(20, 60);
 
+/* For a front-end that is being destroyed. */
+static const struct vhu_frontend_ops no_ops;
+
 static void sync_conn(struct vhu_frontend *);
 static void reset(struct vhu_frontend *, int error, const char *reason);
 static void forget_fault(struct vhu_frontend *);
@@ -87,7 +90,7 @@ vhu_frontend_destroy(struct vhu_frontend *fe)
         return;
     }
 
-    fe->ops = &(const struct vhu_frontend_ops) { NULL };
+    fe->ops = &no_ops;
     vhu_conn_destroy(fe->conn);
     fe->conn = NULL;
     reset(fe, ENOTCONN, "");
