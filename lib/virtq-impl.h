@@ -66,6 +66,8 @@ struct virtq_packed_ring {
 };
 
 struct virtq {
+    struct virtq_poll poll;     /* Like the members of the second group. */
+
     /* Constant. */
     PADDED_MEMBERS(CACHE_LINE_SIZE,
         enum virtq_format format;
@@ -137,12 +139,32 @@ virtq_count(uint64_t *counter, uint64_t n)
     __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
 }
 
-/* Moves 'vq' on to take 'idx' next.  virtq_has_avail() reads it without a
- * lock. */
+/* What virtq_has_avail() looks at if the answer is known. */
+extern const virtio_le16 virtq_zero;
+
+/* Makes virtq_has_avail() look at '*where', see struct virtq_poll.  Threads
+ * that do not have the lock may see a mixture of old and new, which is no
+ * worse than a look a moment earlier or later.  A virtqueue that is unusable
+ * stays empty. */
 static inline void
-virtq_set_next_avail(struct virtq *vq, uint16_t idx)
+virtq_set_poll(struct virtq *vq, const virtio_le16 *where, uint16_t mask,
+               uint16_t value, bool equal)
 {
-    __atomic_store_n(&vq->next_avail.idx, idx, __ATOMIC_RELAXED);
+    if (OVS_UNLIKELY(!vq->usable)) {
+        return;
+    }
+    __atomic_store_n(&vq->poll.where, where, __ATOMIC_RELAXED);
+    __atomic_store_n(&vq->poll.mask, mask, __ATOMIC_RELAXED);
+    __atomic_store_n(&vq->poll.value, value, __ATOMIC_RELAXED);
+    __atomic_store_n(&vq->poll.equal, equal, __ATOMIC_RELAXED);
+}
+
+/* Makes 'vq' look empty for ever. */
+static inline void
+virtq_set_unusable(struct virtq *vq)
+{
+    virtq_set_poll(vq, &virtq_zero, 0, 0, false);
+    __atomic_store_n(&vq->usable, false, __ATOMIC_RELAXED);
 }
 
 /* Returns false if 'vq' must not be touched: it is broken or its memory has
@@ -151,7 +173,7 @@ static inline bool
 virtq_check_usable(struct virtq *vq)
 {
     if (OVS_UNLIKELY(vq->usable && vhu_mem_is_dead(vq->mem))) {
-        __atomic_store_n(&vq->usable, false, __ATOMIC_RELAXED);
+        virtq_set_unusable(vq);
     }
     return vq->usable;
 }

@@ -133,6 +133,8 @@ set_next_avail(struct virtq *vq, struct virtq_pos pos)
 {
     __atomic_store_n(&vq->next_avail.idx, pos.idx, __ATOMIC_RELAXED);
     __atomic_store_n(&vq->next_avail.wrap, pos.wrap, __ATOMIC_RELAXED);
+    virtq_set_poll(vq, &vq->packed.desc[pos.idx].flags, OWNER_FLAGS,
+                   avail_flags(pos.wrap), true);
 }
 
 static uint16_t
@@ -405,7 +407,7 @@ take_avail(struct virtq *vq, struct virtq_chain chains[], size_t max,
         pos = pos_add(pos, chain->n_descs, vq->size);
         burst.n++;
     }
-    if (OVS_UNLIKELY(vq->error)) {
+    if (OVS_UNLIKELY(!vq->usable)) {
         return 0;
     }
     set_next_avail(vq, pos);

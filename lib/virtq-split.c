@@ -67,6 +67,21 @@ virtq_split_init(struct virtq *vq, const struct virtq_config *config,
     return 0;
 }
 
+/* Moves 'vq' on to take 'idx' next.  virtq_split_n_avail() reads it without a
+ * lock. */
+static ALWAYS_INLINE inline void
+set_next_avail(struct virtq *vq, uint16_t idx)
+{
+    __atomic_store_n(&vq->next_avail.idx, idx, __ATOMIC_RELAXED);
+    if (idx != vq->driver_idx) {
+        /* Something is known of already: do not touch the cache line that the
+         * driver keeps writing. */
+        virtq_set_poll(vq, &virtq_zero, 0, 0, true);
+    } else {
+        virtq_set_poll(vq, &vq->split.avail->idx, 0xffff, idx, false);
+    }
+}
+
 /* Decides where 'vq', of which nothing but the ring is set up yet, starts, if
  * the front-end says at 'base'.
  *
@@ -96,8 +111,8 @@ set_start(struct virtq *vq, uint16_t base)
     if (in_flight > vq->size || n_avail > vq->size) {
         base = used;
     }
-    vq->next_avail.idx = base;
     vq->driver_idx = base;
+    set_next_avail(vq, base);
     vq->next_used.idx = used;
     vq->published.idx = used;
     vq->signalled = used;
@@ -167,10 +182,10 @@ take_avail(struct virtq *vq, struct virtq_chain chains[], size_t max,
         virtq_prefetch_chain(chain, access);
         burst.n++;
     }
-    if (OVS_UNLIKELY(vq->error)) {
+    if (OVS_UNLIKELY(!vq->usable)) {
         return 0;
     }
-    virtq_set_next_avail(vq, vq->next_avail.idx + burst.n);
+    set_next_avail(vq, vq->next_avail.idx + burst.n);
     vq->n_taken = burst.n;
     return burst.n;
 }
@@ -204,10 +219,8 @@ gather_heads(struct virtq *vq, uint16_t heads[], size_t max)
         /* Pairs with the release, or write barrier, with which the driver
          * makes buffers available: we see the descriptors and ring entries up
          * to this index. */
-        uint16_t idx = virtio_load_acquire_le16(&ring->avail->idx);
-
-        __atomic_store_n(&vq->driver_idx, idx, __ATOMIC_RELAXED);
-        n = idx - next;
+        vq->driver_idx = virtio_load_acquire_le16(&ring->avail->idx);
+        n = vq->driver_idx - next;
         if (OVS_UNLIKELY(n > vq->size)) {
             virtq_break(vq, VIRTQ_ERROR_AVAIL_INDEX, n, vq->size);
             return 0;
@@ -323,16 +336,7 @@ void
 virtq_split_put_back(struct virtq *vq,
                      const struct virtq_chain chains[] OVS_UNUSED, size_t n)
 {
-    virtq_set_next_avail(vq, vq->next_avail.idx - n);
-}
-
-bool
-virtq_split_has_avail(const struct virtq *vq)
-{
-    uint16_t next = __atomic_load_n(&vq->next_avail.idx, __ATOMIC_RELAXED);
-
-    return (next != __atomic_load_n(&vq->driver_idx, __ATOMIC_RELAXED)
-            || next != virtio_load_le16(&vq->split.avail->idx));
+    set_next_avail(vq, vq->next_avail.idx - n);
 }
 
 uint32_t

@@ -35,7 +35,6 @@ void virtq_split_add_used(struct virtq *, const struct virtq_chain chains[],
 void virtq_split_publish_used(struct virtq *);
 bool virtq_split_wants_call(struct virtq *);
 void virtq_split_prefetch_next(struct virtq *);
-bool virtq_split_has_avail(const struct virtq *);
 uint32_t virtq_split_n_avail(const struct virtq *);
 void virtq_split_enable_kicks(struct virtq *);
 

@@ -29,6 +29,8 @@
 #include "virtq-packed.h"
 #include "virtq-split.h"
 
+const virtio_le16 virtq_zero;
+
 static void virtq_notify(struct virtq *);
 
 /* The format is looked at once for each of the functions below, which means
@@ -214,17 +216,6 @@ virtq_prefetch_next(struct virtq *vq)
     }
 }
 
-bool
-virtq_has_avail(const struct virtq *vq)
-{
-    if (OVS_UNLIKELY(!__atomic_load_n(&vq->usable, __ATOMIC_RELAXED))) {
-        return false;
-    }
-    return (is_packed(vq)
-            ? virtq_packed_n_avail(vq) > 0
-            : virtq_split_has_avail(vq));
-}
-
 uint32_t
 virtq_n_avail(const struct virtq *vq)
 {
@@ -313,7 +304,7 @@ virtq_break(struct virtq *vq, enum virtq_error error, uint64_t value,
         vq->error = error;
         vq->error_value = value;
         vq->error_limit = limit;
-        __atomic_store_n(&vq->usable, false, __ATOMIC_RELAXED);
+        virtq_set_unusable(vq);
         virtq_count(&vq->counters->broken, 1);
     }
 }

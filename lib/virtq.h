@@ -77,6 +77,7 @@
 #include <stdint.h>
 
 #include "openvswitch/compiler.h"
+#include "virtio-barrier.h"
 #include "virtio-spec.h"
 
 struct vhu_mem;
@@ -170,9 +171,35 @@ struct virtq_config {
     struct virtq_counters *counters;
 };
 
-/* A running virtqueue.  Members are the engine's own but for those that are
- * documented for others in virtq.h. */
+/* How to see whether a buffer is available: whether 'mask' of the two bytes at
+ * 'where' equals 'value', or, unless 'equal', differs from it.  For
+ * virtq_has_avail(). */
+struct virtq_poll {
+    const virtio_le16 *where;   /* Available index, or flags of the next
+                                 * descriptor. */
+    uint16_t mask;
+    uint16_t value;
+    bool equal;
+};
+
+/* A running virtqueue.  Its first member is a struct virtq_poll; the others
+ * are the engine's own. */
 struct virtq;
+
+/* Returns true if a buffer is available.  Reads one shared cache line and one
+ * of 'vq', writes nothing.  Any thread that may use 'vq' (RCU); one that does
+ * not have the lock of the vring may see the past. */
+static inline bool
+virtq_has_avail(const struct virtq *vq)
+{
+    const struct virtq_poll *poll = (const void *) vq;
+    const virtio_le16 *where = __atomic_load_n(&poll->where, __ATOMIC_RELAXED);
+    uint16_t mask = __atomic_load_n(&poll->mask, __ATOMIC_RELAXED);
+    uint16_t value = __atomic_load_n(&poll->value, __ATOMIC_RELAXED);
+    bool equal = __atomic_load_n(&poll->equal, __ATOMIC_RELAXED);
+
+    return ((virtio_load_le16(where) & mask) == value) == equal;
+}
 
 /* Returns, in '*vqp', a running virtqueue that continues at the positions in
  * 'config'.  Every area is checked for its alignment and for being wholly
@@ -241,10 +268,6 @@ void virtq_call(struct virtq *vq);
 
 /* Starts loading what the next virtq_take_avail() will read. */
 void virtq_prefetch_next(struct virtq *vq);
-
-/* Returns true if a buffer is available.  Reads one shared cache line, writes
- * nothing.  Any thread that may use 'vq' (RCU). */
-bool virtq_has_avail(const struct virtq *vq);
 
 /* Returns how many chains are available (split) or at least whether any is
  * (packed), at most the size of the ring.  For statistics.  Any thread. */

@@ -40,7 +40,6 @@ static void change_memory(const void *p, size_t size);
 #define virtq_get_error race_virtq_get_error
 #define virtq_get_features race_virtq_get_features
 #define virtq_get_state race_virtq_get_state
-#define virtq_has_avail race_virtq_has_avail
 #define virtq_map_areas race_virtq_map_areas
 #define virtq_n_avail race_virtq_n_avail
 #define virtq_packed_add_used race_virtq_packed_add_used
@@ -59,7 +58,6 @@ static void change_memory(const void *p, size_t size);
 #define virtq_set_call_fd race_virtq_set_call_fd
 #define virtq_split_add_used race_virtq_split_add_used
 #define virtq_split_enable_kicks race_virtq_split_enable_kicks
-#define virtq_split_has_avail race_virtq_split_has_avail
 #define virtq_split_init race_virtq_split_init
 #define virtq_split_n_avail race_virtq_split_n_avail
 #define virtq_split_prefetch_next race_virtq_split_prefetch_next
@@ -70,6 +68,7 @@ static void change_memory(const void *p, size_t size);
 #define virtq_take_avail race_virtq_take_avail
 #define virtq_translate_slow race_virtq_translate_slow
 #define virtq_walk_add_parts race_virtq_walk_add_parts
+#define virtq_zero race_virtq_zero
 
 #include "virtq.c"
 #include "virtq-split.c"
@@ -78,6 +77,7 @@ static void change_memory(const void *p, size_t size);
 #define read_chain packed_read_chain
 #define read_desc packed_read_desc
 #define read_table packed_read_table
+#define set_next_avail packed_set_next_avail
 #define set_start packed_set_start
 #define take_avail packed_take_avail
 #define take_chain packed_take_chain
