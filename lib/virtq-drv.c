@@ -215,11 +215,10 @@ start_packet(struct virtq_drv *vq, struct virtq_chain *packet)
     packet->n_descs = 0;
 }
 
-/* Drops 'packet', whose segments were the last to be added. */
+/* Counts a packet that is dropped.  Its buffers are idle already. */
 static void
-drop_packet(struct virtq_drv *vq, const struct virtq_chain *packet)
+count_bad(struct virtq_drv *vq)
 {
-    vq->n_segs -= packet->n_segs;
     virtq_count(&vq->counters->bad_packets, 1);
 }
 
@@ -238,7 +237,7 @@ take_single(struct virtq_drv *vq, struct virtq_chain packets[], size_t max)
         if (OVS_LIKELY(len > vq->hdr_len && len <= vq->buf_size)) {
             add_seg(vq, &packets[n++], used[i].head, len);
         } else {
-            drop_packet(vq, &packets[n]);
+            count_bad(vq);
         }
     }
     return n;
@@ -280,7 +279,7 @@ merge_buffer(struct virtq_drv *vq, struct merge *merge,
         merge->n_left = load_num_buffers(vq, used);
         merge->bad = false;
         if (OVS_UNLIKELY(!merge->n_left)) {
-            drop_packet(vq, packet);
+            count_bad(vq);
             return false;
         }
     }
@@ -296,7 +295,7 @@ merge_buffer(struct virtq_drv *vq, struct merge *merge,
         return false;
     }
     if (OVS_UNLIKELY(merge->bad || packet->size <= vq->hdr_len)) {
-        drop_packet(vq, packet);
+        count_bad(vq);
         return false;
     }
     return true;
@@ -323,7 +322,7 @@ take_mergeable(struct virtq_drv *vq, struct virtq_chain packets[], size_t max)
     } while (n_used && (merge.n_left || (n_used == n_wanted && n < max)));
 
     if (OVS_UNLIKELY(merge.n_left)) {
-        drop_packet(vq, &packets[n]);
+        count_bad(vq);
     }
     return n;
 }

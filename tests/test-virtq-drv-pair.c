@@ -358,6 +358,8 @@ device_receives(void *p_)
 static void
 run(enum virtq_access access, bool sleeps, uint32_t n_packets)
 {
+    uint64_t n_notified = 0;
+
     for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
         bool transmit = access == VIRTQ_DEVICE_READS;
         pthread_t driver, device;
@@ -380,10 +382,13 @@ run(enum virtq_access access, bool sleeps, uint32_t n_packets)
             CHECK(p.f.counters.kicks <= 2);
             CHECK(p.counters.calls <= 3);
         } else {
-            CHECK(p.f.counters.kicks + p.counters.calls > 3);
+            n_notified += p.f.counters.kicks + p.counters.calls;
         }
         pair_uninit(&p);
     }
+
+    /* They did sleep. */
+    CHECK(!sleeps || n_notified > 10 * ARRAY_SIZE(variants));
 }
 
 static void
