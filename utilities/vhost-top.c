@@ -59,7 +59,7 @@ struct rates {
     double bits;
     double drops;
     double calls;
-    double quiet;               /* Notifications that the driver did not
+    double quiet;               /* Notifications that the other side did not
                                  * want. */
     double kicks;
     double burst;               /* Packets in one. */
@@ -90,7 +90,8 @@ usage(void)
            "  burst   packets in one poll or send\n"
            "  call/s  notifications sent to the guest; quiet/s: it did not "
            "want them\n"
-           "  kick/s  notifications of the guest that the switch read\n",
+           "  kick/s  notifications of the guest that the switch read; of a "
+           "front-end\n          port, those that it sent\n",
            command, command);
     exit(EXIT_SUCCESS);
 }
@@ -222,7 +223,8 @@ calc_rates(const struct json *old, const struct json *new, double seconds)
     r.bits = 8 * rate_of(old, new, "bytes", seconds);
     r.drops = n_drops <= INT64_MAX ? n_drops / seconds : 0;
     r.calls = rate_of(old, new, "calls", seconds);
-    r.quiet = rate_of(old, new, "calls_suppressed", seconds);
+    r.quiet = (rate_of(old, new, "calls_suppressed", seconds)
+               + rate_of(old, new, "kicks_suppressed", seconds));
     r.kicks = rate_of(old, new, "kicks", seconds);
     bursts = rate_of(old, new, "bursts", seconds);
     r.burst = bursts ? r.packets / bursts : 0;
@@ -346,7 +348,7 @@ vring_to_json(const struct json *vring, const struct rates *r)
         { "bits_per_second", r->bits },
         { "drops_per_second", r->drops },
         { "calls_per_second", r->calls },
-        { "calls_suppressed_per_second", r->quiet },
+        { "suppressed_per_second", r->quiet },
         { "kicks_per_second", r->kicks },
         { "packets_per_burst", r->burst },
     };
