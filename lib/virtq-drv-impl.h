@@ -279,4 +279,88 @@ virtq_drv_next_head(const struct virtq_drv *vq, uint16_t head)
     return next >= vq->size ? next - vq->size : next;
 }
 
+/* Makes 'packet' one without segments, which follow. */
+static ALWAYS_INLINE inline void
+virtq_drv_start_packet(const struct virtq_drv *vq, struct virtq_chain *packet)
+{
+    packet->segs = &vq->segs[vq->n_segs];
+    packet->size = 0;
+    packet->n_segs = 0;
+    packet->id = 0;
+    packet->n_descs = 0;
+}
+
+/* Adds 'len' bytes in the buffer 'buf' to 'packet'.  There are as many
+ * segments as buffers, and no buffer is in two packets at the same time. */
+static ALWAYS_INLINE inline void
+virtq_drv_add_seg(struct virtq_drv *vq, struct virtq_chain *packet,
+                  uint16_t buf, uint32_t len)
+{
+    struct virtq_seg *seg = &vq->segs[vq->n_segs++];
+
+    seg->va = virtq_drv_buf_va(vq, buf);
+    seg->len = len;
+    packet->n_segs++;
+    packet->size += len;
+}
+
+/* Makes 'n_bufs' idle buffers a chain for 'packet', of 'size' bytes.  Returns
+ * its head. */
+static ALWAYS_INLINE inline uint16_t
+virtq_drv_make_chain(struct virtq_drv *vq, struct virtq_chain *packet,
+                     uint32_t size, uint32_t n_bufs)
+{
+    uint16_t head = virtq_drv_get_idle(vq);
+    struct virtq_drv_shadow *s = &vq->shadows[head];
+    uint16_t buf = head;
+
+    s->size = size;
+    s->seq = vq->next_seq++;
+    s->n_bufs = n_bufs;
+    vq->n_chains++;
+
+    virtq_drv_start_packet(vq, packet);
+    virtq_drv_add_seg(vq, packet, head, MIN(size, vq->buf_size));
+    OVS_PREFETCH_WRITE(packet->segs[0].va);
+    while (OVS_UNLIKELY(--n_bufs)) {
+        uint16_t next = virtq_drv_get_idle(vq);
+
+        vq->shadows[buf].next = next;
+        buf = next;
+        virtq_drv_add_seg(vq, packet, buf,
+                          MIN(size - packet->size, vq->buf_size));
+    }
+    return head;
+}
+
+/* The body of virtq_drv_reserve(), for a format that makes the chain at a head
+ * available with 'add_chain'. */
+static ALWAYS_INLINE inline size_t
+virtq_drv_reserve__(struct virtq_drv *vq, const uint32_t sizes[],
+                    struct virtq_chain packets[], size_t n,
+                    void (*add_chain)(struct virtq_drv *, uint16_t head))
+{
+    bool reclaimed = false;
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        uint32_t n_bufs = (OVS_LIKELY(sizes[i] <= vq->buf_size)
+                           ? 1 : DIV_ROUND_UP(sizes[i], vq->buf_size));
+
+        if (OVS_UNLIKELY(!sizes[i] || sizes[i] > vq->max_packet)) {
+            break;
+        }
+        if (OVS_UNLIKELY(vq->n_idle < n_bufs && !reclaimed)) {
+            virtq_drv_reclaim(vq);
+            reclaimed = true;
+        }
+        if (OVS_UNLIKELY(vq->n_idle < n_bufs || !vq->usable)) {
+            break;
+        }
+        add_chain(vq, virtq_drv_make_chain(vq, &packets[i], sizes[i],
+                                           n_bufs));
+    }
+    return i;
+}
+
 #endif /* virtq-drv-impl.h */

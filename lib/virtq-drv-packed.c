@@ -275,8 +275,8 @@ add_table(struct virtq_drv *vq, uint16_t head)
 
 /* Makes the chain at 'head', which is in 'shadows', available at the next
  * virtq_drv_packed_publish_avail(). */
-void
-virtq_drv_packed_add_chain(struct virtq_drv *vq, uint16_t head)
+static ALWAYS_INLINE inline void
+add_chain(struct virtq_drv *vq, uint16_t head)
 {
     const struct virtq_drv_shadow *s = &vq->shadows[head];
     uint16_t flags = virtq_drv_write_flag(vq);
@@ -301,7 +301,14 @@ virtq_drv_packed_add_chain(struct virtq_drv *vq, uint16_t head)
     }
 }
 
-/* The same for 'n' idle buffers of a receiveq. */
+size_t
+virtq_drv_packed_reserve(struct virtq_drv *vq, const uint32_t sizes[],
+                         struct virtq_chain packets[], size_t n)
+{
+    return virtq_drv_reserve__(vq, sizes, packets, n, add_chain);
+}
+
+/* Makes 'n' idle buffers of a receiveq available. */
 void
 virtq_drv_packed_add_bufs(struct virtq_drv *vq, size_t n)
 {

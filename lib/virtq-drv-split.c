@@ -257,8 +257,8 @@ write_chain(struct virtq_drv *vq, uint16_t head)
 
 /* Makes the chain at 'head', which is in 'shadows', available at the next
  * virtq_drv_split_publish_avail(). */
-void
-virtq_drv_split_add_chain(struct virtq_drv *vq, uint16_t head)
+static ALWAYS_INLINE inline void
+add_chain(struct virtq_drv *vq, uint16_t head)
 {
     struct virtq_drv_shadow *s = &vq->shadows[head];
 
@@ -271,7 +271,14 @@ virtq_drv_split_add_chain(struct virtq_drv *vq, uint16_t head)
     add_head(vq, head);
 }
 
-/* The same for 'n' idle buffers of a receiveq. */
+size_t
+virtq_drv_split_reserve(struct virtq_drv *vq, const uint32_t sizes[],
+                        struct virtq_chain packets[], size_t n)
+{
+    return virtq_drv_reserve__(vq, sizes, packets, n, add_chain);
+}
+
+/* Makes 'n' idle buffers of a receiveq available. */
 void
 virtq_drv_split_add_bufs(struct virtq_drv *vq, size_t n)
 {

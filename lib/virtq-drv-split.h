@@ -31,7 +31,8 @@ size_t virtq_drv_split_gather(struct virtq_drv *, struct virtq_drv_used *used,
                               size_t max);
 bool virtq_drv_split_next_batch(struct virtq_drv *);
 void virtq_drv_split_end_batch(struct virtq_drv *);
-void virtq_drv_split_add_chain(struct virtq_drv *, uint16_t head);
+size_t virtq_drv_split_reserve(struct virtq_drv *, const uint32_t sizes[],
+                               struct virtq_chain packets[], size_t n);
 void virtq_drv_split_add_bufs(struct virtq_drv *, size_t n);
 void virtq_drv_split_publish_avail(struct virtq_drv *);
 bool virtq_drv_split_wants_kick(struct virtq_drv *);

@@ -191,30 +191,6 @@ gather(struct virtq_drv *vq, struct virtq_drv_used used[], size_t max)
             : virtq_drv_split_gather(vq, used, max));
 }
 
-/* Adds 'len' bytes in the buffer 'buf' to 'packet'. */
-static ALWAYS_INLINE inline void
-add_seg(struct virtq_drv *vq, struct virtq_chain *packet, uint16_t buf,
-        uint32_t len)
-{
-    struct virtq_seg *seg = &vq->segs[vq->n_segs++];
-
-    seg->va = virtq_drv_buf_va(vq, buf);
-    seg->len = len;
-    packet->n_segs++;
-    packet->size += len;
-}
-
-/* Makes 'packet' one without segments, which follow. */
-static ALWAYS_INLINE inline void
-start_packet(struct virtq_drv *vq, struct virtq_chain *packet)
-{
-    packet->segs = &vq->segs[vq->n_segs];
-    packet->size = 0;
-    packet->n_segs = 0;
-    packet->id = 0;
-    packet->n_descs = 0;
-}
-
 /* Counts a packet that is dropped.  Its buffers are idle already. */
 static void
 count_bad(struct virtq_drv *vq)
@@ -233,9 +209,9 @@ take_single(struct virtq_drv *vq, struct virtq_chain packets[], size_t max)
     for (size_t i = 0; i < n_used; i++) {
         uint32_t len = used[i].len;
 
-        start_packet(vq, &packets[n]);
+        virtq_drv_start_packet(vq, &packets[n]);
         if (OVS_LIKELY(len > vq->hdr_len && len <= vq->buf_size)) {
-            add_seg(vq, &packets[n++], used[i].head, len);
+            virtq_drv_add_seg(vq, &packets[n++], used[i].head, len);
         } else {
             count_bad(vq);
         }
@@ -275,7 +251,7 @@ merge_buffer(struct virtq_drv *vq, struct merge *merge,
              struct virtq_chain *packet, const struct virtq_drv_used *used)
 {
     if (!merge->n_left) {
-        start_packet(vq, packet);
+        virtq_drv_start_packet(vq, packet);
         merge->n_left = load_num_buffers(vq, used);
         merge->bad = false;
         if (OVS_UNLIKELY(!merge->n_left)) {
@@ -289,7 +265,7 @@ merge_buffer(struct virtq_drv *vq, struct merge *merge,
                      || used->len > vq->max_packet - packet->size)) {
         merge->bad = true;
     } else {
-        add_seg(vq, packet, used->head, used->len);
+        virtq_drv_add_seg(vq, packet, used->head, used->len);
     }
     if (merge->n_left) {
         return false;
@@ -382,68 +358,17 @@ virtq_drv_refill(struct virtq_drv *vq)
     }
 }
 
-/* Makes 'n_bufs' idle buffers a chain for 'packet', of 'size' bytes.  Returns
- * its head. */
-static ALWAYS_INLINE inline uint16_t
-make_chain(struct virtq_drv *vq, struct virtq_chain *packet, uint32_t size,
-           uint32_t n_bufs)
-{
-    uint16_t head = virtq_drv_get_idle(vq);
-    struct virtq_drv_shadow *s = &vq->shadows[head];
-    uint16_t buf = head;
-
-    s->size = size;
-    s->seq = vq->next_seq++;
-    s->n_bufs = n_bufs;
-    vq->n_chains++;
-
-    start_packet(vq, packet);
-    add_seg(vq, packet, head, MIN(size, vq->buf_size));
-    OVS_PREFETCH_WRITE(packet->segs[0].va);
-    while (OVS_UNLIKELY(--n_bufs)) {
-        uint16_t next = virtq_drv_get_idle(vq);
-
-        vq->shadows[buf].next = next;
-        buf = next;
-        add_seg(vq, packet, buf, MIN(size - packet->size, vq->buf_size));
-    }
-    return head;
-}
-
 size_t
 virtq_drv_reserve(struct virtq_drv *vq, const uint32_t sizes[],
                   struct virtq_chain packets[], size_t n)
 {
-    bool reclaimed = false;
-    size_t i;
-
     ovs_assert(vq->access == VIRTQ_DEVICE_READS);
     if (OVS_UNLIKELY(!virtq_drv_check_usable(vq))) {
         return 0;
     }
-    for (i = 0; i < n; i++) {
-        uint32_t n_bufs = (OVS_LIKELY(sizes[i] <= vq->buf_size)
-                           ? 1 : DIV_ROUND_UP(sizes[i], vq->buf_size));
-        uint16_t head;
-
-        if (OVS_UNLIKELY(!sizes[i] || sizes[i] > vq->max_packet)) {
-            break;
-        }
-        if (vq->n_idle < n_bufs && !reclaimed) {
-            virtq_drv_reclaim(vq);
-            reclaimed = true;
-        }
-        if (vq->n_idle < n_bufs || !vq->usable) {
-            break;
-        }
-        head = make_chain(vq, &packets[i], sizes[i], n_bufs);
-        if (virtq_drv_is_packed(vq)) {
-            virtq_drv_packed_add_chain(vq, head);
-        } else {
-            virtq_drv_split_add_chain(vq, head);
-        }
-    }
-    return i;
+    return (virtq_drv_is_packed(vq)
+            ? virtq_drv_packed_reserve(vq, sizes, packets, n)
+            : virtq_drv_split_reserve(vq, sizes, packets, n));
 }
 
 void

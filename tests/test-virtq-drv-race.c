@@ -45,7 +45,6 @@ static void change_memory(const void *p, size_t size);
 #define virtq_drv_n_in_flight race_virtq_drv_n_in_flight
 #define virtq_drv_n_used race_virtq_drv_n_used
 #define virtq_drv_packed_add_bufs race_virtq_drv_packed_add_bufs
-#define virtq_drv_packed_add_chain race_virtq_drv_packed_add_chain
 #define virtq_drv_packed_check_base race_virtq_drv_packed_check_base
 #define virtq_drv_packed_enable_calls race_virtq_drv_packed_enable_calls
 #define virtq_drv_packed_end_batch race_virtq_drv_packed_end_batch
@@ -56,6 +55,7 @@ static void change_memory(const void *p, size_t size);
 #define virtq_drv_packed_next_batch race_virtq_drv_packed_next_batch
 #define virtq_drv_packed_prefetch_next race_virtq_drv_packed_prefetch_next
 #define virtq_drv_packed_publish_avail race_virtq_drv_packed_publish_avail
+#define virtq_drv_packed_reserve race_virtq_drv_packed_reserve
 #define virtq_drv_packed_wants_kick race_virtq_drv_packed_wants_kick
 #define virtq_drv_prefetch_next race_virtq_drv_prefetch_next
 #define virtq_drv_publish_avail race_virtq_drv_publish_avail
@@ -67,7 +67,6 @@ static void change_memory(const void *p, size_t size);
 #define virtq_drv_set_kick_fd race_virtq_drv_set_kick_fd
 #define virtq_drv_shm_size race_virtq_drv_shm_size
 #define virtq_drv_split_add_bufs race_virtq_drv_split_add_bufs
-#define virtq_drv_split_add_chain race_virtq_drv_split_add_chain
 #define virtq_drv_split_check_base race_virtq_drv_split_check_base
 #define virtq_drv_split_enable_calls race_virtq_drv_split_enable_calls
 #define virtq_drv_split_end_batch race_virtq_drv_split_end_batch
@@ -78,12 +77,17 @@ static void change_memory(const void *p, size_t size);
 #define virtq_drv_split_next_batch race_virtq_drv_split_next_batch
 #define virtq_drv_split_prefetch_next race_virtq_drv_split_prefetch_next
 #define virtq_drv_split_publish_avail race_virtq_drv_split_publish_avail
+#define virtq_drv_split_reserve race_virtq_drv_split_reserve
 #define virtq_drv_split_wants_kick race_virtq_drv_split_wants_kick
 #define virtq_drv_take_used race_virtq_drv_take_used
 
 #include "virtq-drv.c"
 #include "virtq-drv-life.c"
+
+/* Both formats have a function of this name. */
+#define add_chain packed_add_chain
 #include "virtq-drv-packed.c"
+#undef add_chain
 #include "virtq-drv-split.c"
 
 #include "virtq-drv-fixture.h"
