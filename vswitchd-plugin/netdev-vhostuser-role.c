@@ -95,11 +95,14 @@ frontend_config(const struct netdev_vhostuser *netdev)
 {
     const struct vhu_options *options = &netdev->options;
     uint64_t packed = VIRTIO_BIT(VIRTIO_F_RING_PACKED);
+    uint64_t mergeable = VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF);
     uint32_t packet_size = (VIRTIO_NET_HDR_LEN + netdev->mtu
                             + VHU_MTU_OVERHEAD);
 
     return (struct vhu_frontend_config) {
-        .features = VHU_FRONTEND_FEATURES & ~(options->packed ? 0 : packed),
+        .features = (VHU_FRONTEND_FEATURES
+                     & ~((options->packed ? 0 : packed)
+                         | (options->mergeable ? 0 : mergeable))),
         .needed_features = options->packed ? packed : 0,
         .protocol_features = VHU_FRONTEND_PROTOCOL_FEATURES,
         .n_pairs = vhu_options_n_pairs(options),

@@ -49,6 +49,7 @@ struct vhu_option {
 #define ALL_KINDS (KIND(ANY) | KIND(SERVER) | KIND(CLIENT))
 
 static char *parse_hugepages(struct vhu_options *, const char *);
+static char *parse_mergeable(struct vhu_options *, const char *);
 static char *parse_n_rxq(struct vhu_options *, const char *);
 static char *parse_n_txq(struct vhu_options *, const char *);
 static char *parse_packed(struct vhu_options *, const char *);
@@ -62,6 +63,7 @@ static char *parse_tx_retries_max(struct vhu_options *, const char *);
 
 static const struct vhu_option known[] = {
     { "hugepages", KIND(ANY), true, parse_hugepages },
+    { "mergeable", KIND(ANY), true, parse_mergeable },
     { "n_rxq", KIND(ANY), true, parse_n_rxq },
     { "n_txq", KIND(ANY), true, parse_n_txq },
     { "packed", KIND(ANY), true, parse_packed },
@@ -127,6 +129,7 @@ vhu_options_parse(struct vhu_options *options, enum vhu_port_kind kind,
         .gid = (gid_t) -1,
         .tx_retries_max = VHU_TX_RETRIES_DEFAULT,
         .queue_size = VHU_QUEUE_SIZE_DEFAULT,
+        .mergeable = true,
     };
     if (kind == VHU_PORT_ANY && smap_get(args, "role")) {
         /* It decides which of the others there are. */
@@ -204,6 +207,9 @@ format_front_end(const struct vhu_options *options, struct smap *args)
     }
     if (options->packed) {
         smap_add(args, "packed", "true");
+    }
+    if (!options->mergeable) {
+        smap_add(args, "mergeable", "false");
     }
     if (options->hugepages) {
         smap_add(args, "hugepages", "true");
@@ -412,6 +418,12 @@ static char *
 parse_packed(struct vhu_options *options, const char *value)
 {
     return parse_bool("packed", value, &options->packed);
+}
+
+static char *
+parse_mergeable(struct vhu_options *options, const char *value)
+{
+    return parse_bool("mergeable", value, &options->mergeable);
 }
 
 static char *

@@ -73,6 +73,7 @@ struct vhu_options {
     unsigned int n_txq;         /* 0 if not given. */
     uint32_t queue_size;
     bool packed;
+    bool mergeable;
     bool hugepages;
 };
 
