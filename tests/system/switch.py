@@ -331,21 +331,30 @@ class Switch:
             return "dpdkvhostuser" if server else "dpdkvhostuserclient"
         return os.environ.get("VHU_TYPE", "vhostuser")
 
-    def add_port(self, name, server=False, path=None, mtu=None, **options):
+    def add_bridge(self, name):
+        """Adds another bridge."""
+        self.vsctl("--", "add-br", name, "--", "set", "Bridge", name,
+                   "datapath_type=netdev", "fail-mode=standalone")
+
+    def add_port(self, name, server=False, path=None, mtu=None, bridge="br0",
+                 **options):
         """Adds a port and returns the path of its socket.
 
-        In an option's name write "_" for "-".  Client mode is the default:
-        the guest listens."""
+        In an option's name write "_" for "-", except n_rxq and n_txq.  Client
+        mode is the default: the guest listens."""
         if not server:
             path = path or self.path(f"{name}.sock")
             options["vhost_server_path"] = path
         elif path:
             options["path"] = path
-        columns = [f"options:{key.replace('_', '-')}={json.dumps(str(value))}"
-                   for key, value in options.items()]
+        columns = []
+        for key, value in options.items():
+            if key not in ("n_rxq", "n_txq"):
+                key = key.replace("_", "-")
+            columns.append(f"options:{key}={json.dumps(str(value))}")
         if mtu:
             columns.append(f"mtu_request={mtu}")
-        self.vsctl("add-port", "br0", name, "--", "set", "Interface", name,
+        self.vsctl("add-port", bridge, name, "--", "set", "Interface", name,
                    f"type={self.types(server)}", *columns)
         return path or self.path(name)
 
@@ -367,12 +376,12 @@ class Switch:
         """The status column."""
         return self.get(name, "status")
 
-    def statistics(self, name):
+    def statistics(self, name, bridge="br0"):
         """What the statistics column will have, but as it is now.
 
         The column itself is updated every few seconds."""
         text = self.command("ovs-ofctl", "-OOpenFlow14", "dump-ports",
-                            self.path("br0.mgmt"), name)
+                            self.path(f"{bridge}.mgmt"), name)
         values = {}
         prefix = ""
         for line in text.splitlines():

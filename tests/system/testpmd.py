@@ -105,7 +105,7 @@ class Testpmd:
             data = self.read(1)
             if data is None and time.monotonic() < deadline:
                 # Another message may have torn the prompt.
-                if echo:
+                if echo or "testpmd> " in text:
                     os.write(self.terminal, b"\n")
                 continue
             if data is None:
