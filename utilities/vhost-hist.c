@@ -22,6 +22,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,6 +117,7 @@ vhost_hist_format(const struct vhost_hist *hist, struct ds *s)
 {
     uint64_t largest = 0;
     uint64_t so_far = 0;
+    bool gap = false;
 
     if (!hist->n) {
         return;
@@ -127,16 +129,22 @@ vhost_hist_format(const struct vhost_hist *hist, struct ds *s)
          power <= log_2_floor(hist->max | 1); power++) {
         uint64_t n = count_power(hist, power);
         struct ds start = DS_EMPTY_INITIALIZER;
-        int width = ceil((double) n * BAR / largest);
 
         so_far += n;
+        if (!n) {
+            if (!gap) {
+                ds_put_cstr(s, "  ...\n");
+            }
+            gap = true;
+            continue;
+        }
         vhost_format_ns(&start, power ? UINT64_C(1) << power : 0);
-        ds_put_format(s, "  from %8s %12"PRIu64" %8.4f %%%s",
-                      ds_cstr(&start), n, 100.0 * so_far / hist->n,
-                      width ? " " : "");
-        ds_put_char_multiple(s, '#', width);
+        ds_put_format(s, "  from %8s %12"PRIu64" %8.4f %% ",
+                      ds_cstr(&start), n, 100.0 * so_far / hist->n);
+        ds_put_char_multiple(s, '#', ceil((double) n * BAR / largest));
         ds_put_char(s, '\n');
         ds_destroy(&start);
+        gap = false;
     }
 }
 

@@ -50,7 +50,7 @@ void vhost_hist_merge(struct vhost_hist *dst, const struct vhost_hist *src);
 uint64_t vhost_hist_percentile(const struct vhost_hist *hist, double percent);
 
 /* Appends a line for each power of 2 between the smallest and the largest
- * value, which are taken as nanoseconds. */
+ * value, which are taken as nanoseconds; "..." where there are no values. */
 void vhost_hist_format(const struct vhost_hist *hist, struct ds *s);
 
 /* Appends 'ns' nanoseconds with three digits: "1.23 us". */

@@ -206,10 +206,25 @@ put_bits(struct ds *s, const char *title, uint64_t word,
     ds_put_char(s, '\n');
 }
 
+/* Breaks 'text' at blanks where the line would get too long. */
 static void
 put_gain_text(const char *title, const char *text, void *s)
 {
-    ds_put_format(s, "  %-18s %s\n", title, text);
+    size_t column = 21;
+
+    ds_put_format(s, "  %-18s", title);
+    while (*text) {
+        size_t len = strcspn(text, " ");
+
+        if (column + len >= 79) {
+            ds_put_format(s, "\n%20s", "");
+            column = 21;
+        }
+        ds_put_format(s, " %.*s", (int) len, text);
+        column += 1 + len;
+        text += len + (text[len] == ' ');
+    }
+    ds_put_char(s, '\n');
 }
 
 static void
