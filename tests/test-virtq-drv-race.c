@@ -169,7 +169,10 @@ change_memory(const void *p_, size_t size)
         /* 'num_buffers'. */
         x = mock_random(&seed, 50) ? 1 + mock_random(&seed, 4) : x;
     } else if (vq->format == VIRTQ_PACKED) {
-        x = size == 8 ? any_used() : x << 16 | (x & 0x7fff);
+        /* A descriptor, its flags alone, or what the device suppresses. */
+        x = (size == 8 ? any_used()
+             : size == 2 ? any_used() >> 48
+             : x << 16 | (x & 0x7fff));
     } else if (p == (const uint8_t *) &vq->split.used->idx) {
         uint16_t in_flight = vq->published.idx - vq->next_used.idx;
 
