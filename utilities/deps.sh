@@ -28,7 +28,7 @@ DEPS_GUEST="qemu-system-x86 busybox-static cpio gzip xz-utils ethtool procps
 
 # What tests/run needs on top of both.  dpdk has the testpmd program and
 # openvswitch-switch-dpdk the switch that we compare ours with.
-DEPS_TEST="clang llvm python3-pytest python3-scapy dpdk
+DEPS_TEST="clang llvm python3-pytest python3-scapy dpdk gnuplot-nox
            openvswitch-switch-dpdk iproute2 tcpdump git sparse"
 
 # Prints those of the packages given as arguments that are not installed.

@@ -250,6 +250,35 @@ def test_perf_outlives_the_switch(switch, ports):
     assert way["malformed"] == 0
 
 
+@pytest.mark.parametrize("ring", [[], ["--packed"]], ids=["split", "packed"])
+@pytest.mark.parametrize("listen", [False, True], ids=["connect", "listen"])
+def test_perf_through_bounce(tmp_path, ring, listen):
+    """Our two ends of the protocol without a switch, also interrupted."""
+    paths = [tmp_path / "a", tmp_path / "b"]
+    bounce = vhost_tool.start("bounce", "--json",
+                              *([] if listen else ["--server"]), *paths)
+    process = vhost_tool.start("perf", "--json", "--rate=2k", "--queues=4",
+                               "--duration=0", "--queue-size=1024", *ring,
+                               *(["--listen"] if listen else []), *paths)
+    try:
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+        bounce.terminate()
+        bounced, _ = bounce.communicate(timeout=20)
+    finally:
+        for each in (process, bounce):
+            each.kill()
+            each.wait()
+    assert process.returncode == 0, errors
+    way, = json.loads(output)["directions"]
+    assert way["sent"] > 1000
+    assert way["received"] == way["sent"]
+    assert way["lost"] == way["duplicates"] == way["reordered"] == 0
+    assert [q["sent"] > 200 for q in way["queues"]] == [True] * 4
+    assert json.loads(bounced)["directions"][0]["packets"] == way["sent"]
+
+
 def test_perf_png(ports, tmp_path):
     """gnuplot draws, and its absence is said."""
     args = ["--duration=0.5", "--rate=1k", *ports]
