@@ -27,6 +27,7 @@
 #include "ovs-thread.h"
 #include "packets.h"
 #include "seq.h"
+#include "timeval.h"
 #include "util.h"
 #include "vhu-dev.h"
 #include "vhu-packet.h"
@@ -41,7 +42,7 @@ enum { BUF_SIZE = 2048 };
 /* One queue of a port. */
 struct port {
     struct netdev_vhostuser netdev;
-    struct netdev_rxq rxq;
+    struct netdev_vhostuser_rxq rxq;
     struct vhu_txq_map map;
     struct vhu_vring *vring;
     struct vhu_queue_stats *stats;
@@ -77,9 +78,10 @@ port_init(struct port *port, enum virtq_access access, uint32_t size,
     ovsrcu_init(&netdev->qos, NULL);
     ovsrcu_init(&netdev->txq_map, &port->map);
     port->map.n = 1;
-    port->rxq.netdev = &netdev->up;
 
     port->vring = netdev->dev->vrings[index];
+    port->rxq.up.netdev = &netdev->up;
+    port->rxq.vring = port->vring;
     port->stats = netdev->stats[index];
     ovsrcu_set_hidden(&port->vring->vq, port->f.vq);
 }
@@ -153,7 +155,7 @@ recv_and_check(struct port *port, uint8_t first, int *qfill)
     int n;
 
     dp_packet_batch_init(&batch);
-    n = -netdev_vhostuser_rxq_recv(&port->rxq, &batch, qfill);
+    n = -netdev_vhostuser_rxq_recv(&port->rxq.up, &batch, qfill);
     if (n) {
         CHECK_EQ(dp_packet_batch_size(&batch), 0);
         return n;
@@ -282,7 +284,7 @@ recv_rarp(struct port *port, const struct eth_addr mac)
     int n;
 
     dp_packet_batch_init(&batch);
-    CHECK_EQ(netdev_vhostuser_rxq_recv(&port->rxq, &batch, NULL), 0);
+    CHECK_EQ(netdev_vhostuser_rxq_recv(&port->rxq.up, &batch, NULL), 0);
     check_rarp(batch.packets[0], mac);
     n = dp_packet_batch_size(&batch);
     vhu_packets_recycle(&batch);
@@ -320,7 +322,7 @@ test_rarp(void)
     CHECK_EQ(recv_and_check(&port, 31, NULL), 9);
 
     ask_for_rarp(&port, mac);
-    port.rxq.queue_id = 0;
+    port.rxq.up.queue_id = 0;
     atomic_store_relaxed(&port.netdev.up_flag, false);
     CHECK_EQ(recv_and_check(&port, 0, NULL), -EAGAIN);
     atomic_store_relaxed(&port.netdev.up_flag, true);
@@ -655,6 +657,50 @@ test_threads(void)
     printf("ok\n");
 }
 
+static double
+now_in_ns(void)
+{
+    struct timespec now;
+
+    xclock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1e9 + now.tv_nsec;
+}
+
+/* Not a test: prints how long an empty poll takes.  For tests/bench. */
+static void
+measure_polls(void)
+{
+    enum { MAX_PORTS = 256, N_POLLS = 1 << 22, N_RUNS = 5 };
+    struct port *ports = xcalloc(MAX_PORTS, sizeof *ports);
+    struct dp_packet_batch batch;
+
+    dp_packet_batch_init(&batch);
+    for (size_t i = 0; i < MAX_PORTS; i++) {
+        port_init(&ports[i], VIRTQ_DEVICE_READS, 256,
+                  VIRTIO_BIT(VIRTIO_F_VERSION_1));
+    }
+    for (size_t n = 1; n <= MAX_PORTS; n *= 4) {
+        double best = 0;
+
+        for (int run = 0; run < N_RUNS; run++) {
+            double start = now_in_ns();
+            double elapsed;
+
+            for (size_t i = 0; i < N_POLLS; i++) {
+                CHECK_EQ(netdev_vhostuser_rxq_recv(&ports[i % n].rxq.up,
+                                                   &batch, NULL), EAGAIN);
+            }
+            elapsed = now_in_ns() - start;
+            best = run ? MIN(best, elapsed) : elapsed;
+        }
+        printf("%"PRIuSIZE" ports: %.1f ns a poll\n", n, best / N_POLLS);
+    }
+    for (size_t i = 0; i < MAX_PORTS; i++) {
+        port_uninit(&ports[i]);
+    }
+    free(ports);
+}
+
 static void
 test_netdev_vhostuser_io_main(int argc, char *argv[])
 {
@@ -673,6 +719,7 @@ test_netdev_vhostuser_io_main(int argc, char *argv[])
         { "send-drops", test_send_drops },
         { "hostile", test_hostile },
         { "threads", test_threads },
+        { "measure-polls", measure_polls },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {

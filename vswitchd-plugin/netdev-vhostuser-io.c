@@ -181,8 +181,8 @@ netdev_vhostuser_rxq_recv(struct netdev_rxq *rxq,
     struct netdev_vhostuser *netdev = netdev_vhostuser_cast(rxq->netdev);
     const struct netdev_vhostuser_driver *driver
         = ovsrcu_get(struct netdev_vhostuser_driver *, &netdev->driver);
-    unsigned int index = vhu_transmitq_vring(rxq->queue_id);
-    struct vhu_vring *vring = netdev->dev->vrings[index];
+    struct vhu_vring *vring
+        = CONTAINER_OF(rxq, struct netdev_vhostuser_rxq, up)->vring;
     struct virtq *vq = ovsrcu_get(struct virtq *, &vring->vq);
     bool rarp = false;
     bool up;

@@ -489,8 +489,12 @@ netdev_vhostuser_rxq_alloc(void)
 }
 
 static int
-netdev_vhostuser_rxq_construct(struct netdev_rxq *rxq OVS_UNUSED)
+netdev_vhostuser_rxq_construct(struct netdev_rxq *rxq_)
 {
+    struct netdev_vhostuser *netdev = netdev_vhostuser_cast(rxq_->netdev);
+    struct netdev_vhostuser_rxq *rxq = netdev_vhostuser_rxq_cast(rxq_);
+
+    rxq->vring = netdev->dev->vrings[vhu_transmitq_vring(rxq_->queue_id)];
     return 0;
 }
 

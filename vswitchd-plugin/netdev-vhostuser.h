@@ -176,6 +176,7 @@ netdev_vhostuser_driver_vring(unsigned int index)
 
 struct netdev_vhostuser_rxq {
     struct netdev_rxq up;
+    struct vhu_vring *vring;    /* In the back-end role. */
 };
 
 struct netdev_vhostuser {
