@@ -17,11 +17,12 @@
 import os
 import re
 import shutil
+import subprocess
 import time
 
 import systems
 from frontend import Frontend
-from switch import SwitchError, wait_for
+from switch import SwitchError, build_directory, wait_for
 
 PORTS = 1, 16, 64, 256
 SECONDS = 2
@@ -70,6 +71,15 @@ def measure(kind, prefer, progress):
             frontend.close()
         shutil.rmtree(directory, ignore_errors=True)
     return found
+
+
+def empty_polls():
+    """How long an empty poll of our port alone takes, as text."""
+    return subprocess.run(
+        ["taskset", "-c", str(systems.SYSTEM_CORE),
+         os.path.join(build_directory(), "tests/vhutest"), "io",
+         "measure-polls"],
+        check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def run(kinds, prefer, progress):

@@ -221,7 +221,9 @@ def markdown(data):
         "## The engine alone\n\nWithout a switch the guests are the limit: "
         "compare busy cycles.\n\n" + engine_table(cases)]
     if data.get("idle"):
-        parts.append("## Idle ports\n\n" + idle_table(data["idle"]))
+        parts.append("## Idle ports\n\n" + idle_table(data["idle"])
+                     + "\nAn empty poll of our port, without the switch:\n\n"
+                     + "```\n" + data["polls"] + "```\n")
     parts.append("## Notes\n\n" + (notes(cases) or "None.") + "\n")
     parts.append(f"## Command lines\n\nAll of it: `{data['command']}`\n\n"
                  + command_lines(cases))
