@@ -240,9 +240,7 @@ receive_burst(struct vhost_perf *perf, size_t port, unsigned int pair)
     virtq_drv_publish_avail(vq);
     virtq_drv_kick(vq);
     virtq_drv_prefetch_next(vq);
-    if (virtq_drv_get_error(vq, NULL, NULL)) {
-        vhu_frontend_kick_control(perf->ports[port].fe);
-    }
+    vhost_port_check(&perf->ports[port], vq);
     vhu_fe_vring_unlock(vring);
     return n;
 }
@@ -266,7 +264,6 @@ static size_t
 send_due(const struct vhost_perf *perf, struct vhost_perf_way *way,
          uint64_t now)
 {
-    unsigned int n_pairs = way->src->n_pairs;
     size_t n = perf->burst;
     unsigned int pair;
 
@@ -282,10 +279,8 @@ send_due(const struct vhost_perf *perf, struct vhost_perf_way *way,
         return 0;
     }
     way->n_done += n;
-    pair = way->turn++ % n_pairs;
-    return vhost_stream_send(way->stream, vhu_frontend_get_vring(
-                                 way->src->fe, vhu_transmitq_vring(pair)),
-                             pair, n_pairs, n);
+    pair = way->turn++ % way->src->n_pairs;
+    return vhost_stream_send(way->stream, way->src, pair, n);
 }
 
 /* Runs. */

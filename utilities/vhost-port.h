@@ -111,6 +111,16 @@ bool vhost_ports_are_up(const struct vhost_port ports[], size_t n);
 /* Packets that wait in the transmitqs of 'port' to be transmitted. */
 uint64_t vhost_port_count_pending(struct vhost_port *port);
 
+/* To be called after each burst on 'vq' of 'port': if that has become broken,
+ * the connection is made anew. */
+static inline void
+vhost_port_check(const struct vhost_port *port, const struct virtq_drv *vq)
+{
+    if (virtq_drv_get_error(vq, NULL, NULL) != VIRTQ_DRV_ERROR_NONE) {
+        vhu_frontend_kick_control(port->fe);
+    }
+}
+
 /* Fills the buffers of 'packet', of a header of 'hdr_len' bytes and the 'len'
  * bytes at 'data'. */
 void vhost_put_packet(const struct virtq_chain *packet, uint32_t hdr_len,

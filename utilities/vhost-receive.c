@@ -152,6 +152,7 @@ receive_burst(struct receiver *receiver, unsigned int pair)
     virtq_drv_refill(vq);
     virtq_drv_publish_avail(vq);
     virtq_drv_kick(vq);
+    vhost_port_check(&receiver->port, vq);
     vhu_fe_vring_unlock(vring);
     return n;
 }

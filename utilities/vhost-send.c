@@ -163,6 +163,7 @@ send_packet(struct sender *sender, const struct vhost_pcap_packet *packet)
         virtq_drv_kick(vq);
         error = 0;
     }
+    vhost_port_check(&sender->port, vq);
     vhu_fe_vring_unlock(vring);
     return error;
 }

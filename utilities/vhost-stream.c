@@ -28,6 +28,7 @@
 #include "util.h"
 #include "vhost-port.h"
 #include "vhost-seq.h"
+#include "vhu-dev.h"
 
 /* The first source port, and the destination port ("discard"). */
 #define FIRST_PORT 1024
@@ -137,10 +138,12 @@ flows_on(const struct vhost_stream *stream, unsigned int pair,
 }
 
 size_t
-vhost_stream_send(struct vhost_stream *stream, struct vhu_fe_vring *vring,
-                  unsigned int pair, unsigned int n_pairs, size_t n)
+vhost_stream_send(struct vhost_stream *stream, const struct vhost_port *port,
+                  unsigned int pair, size_t n)
 {
-    unsigned int n_flows = flows_on(stream, pair, n_pairs);
+    struct vhu_fe_vring *vring = vhu_frontend_get_vring(
+        port->fe, vhu_transmitq_vring(pair));
+    unsigned int n_flows = flows_on(stream, pair, port->n_pairs);
     struct frame *frame = (struct frame *) stream->frame;
     struct virtq_chain packets[VIRTQ_MAX_BURST];
     uint32_t sizes[VIRTQ_MAX_BURST];
@@ -161,7 +164,8 @@ vhost_stream_send(struct vhost_stream *stream, struct vhu_fe_vring *vring,
               : virtq_drv_reserve(vq, sizes, packets, n));
     frame->when = vhost_now();
     for (size_t i = 0; i < n_sent; i++) {
-        unsigned int flow = pair + stream->turns[pair]++ % n_flows * n_pairs;
+        unsigned int turn = stream->turns[pair]++ % n_flows;
+        unsigned int flow = pair + turn * port->n_pairs;
 
         frame->src_port = htons(FIRST_PORT + flow);
         frame->number = stream->flows[flow].sent++;
@@ -170,6 +174,7 @@ vhost_stream_send(struct vhost_stream *stream, struct vhu_fe_vring *vring,
     virtq_drv_publish_avail(vq);
     virtq_drv_kick(vq);
     virtq_drv_prefetch_next(vq);
+    vhost_port_check(port, vq);
     vhu_fe_vring_unlock(vring);
 
     stream->counters.sent += n_sent;

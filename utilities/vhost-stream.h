@@ -35,7 +35,7 @@
 #include "vhost-hist.h"
 #include "vhost-user-spec.h"
 
-struct vhu_fe_vring;
+struct vhost_port;
 struct vhost_seq;
 
 #define VHOST_STREAM_MIN_SIZE 60
@@ -85,10 +85,10 @@ struct vhost_stream *vhost_stream_create(const struct vhost_stream_config *);
 void vhost_stream_destroy(struct vhost_stream *stream);
 
 /* Sends up to 'n' packets of the flows that belong to queue pair 'pair' of
- * 'n_pairs' over the transmitq 'vring'.  Returns how many were sent. */
+ * 'port', over its transmitq.  Returns how many were sent. */
 size_t vhost_stream_send(struct vhost_stream *stream,
-                         struct vhu_fe_vring *vring, unsigned int pair,
-                         unsigned int n_pairs, size_t n);
+                         const struct vhost_port *port, unsigned int pair,
+                         size_t n);
 
 /* Counts the frame of 'len' bytes that came at time 'now' (vhost_now()) from
  * receiveq 'pair', of which the first VHOST_STREAM_MIN_SIZE bytes are at

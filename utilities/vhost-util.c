@@ -95,6 +95,10 @@ vhost_parse_real(const char *command, const char *option, const char *text,
 static void
 handle_signal(int sig OVS_UNUSED)
 {
+    if (ending) {
+        /* Somebody has lost patience. */
+        _exit(EXIT_FAILURE);
+    }
     vhost_end();
 }
 

@@ -52,7 +52,8 @@ double vhost_parse_real(const char *command, const char *option,
 
 /* Signals. */
 
-/* Has SIGINT and SIGTERM ask for the end instead of killing the process. */
+/* Has SIGINT and SIGTERM ask for the end instead of killing the process; the
+ * second one does that. */
 void vhost_catch_signals(void);
 
 /* Returns true if the end was asked for. */
