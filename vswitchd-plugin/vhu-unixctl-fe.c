@@ -37,6 +37,7 @@
 struct vring_facts {
     unsigned int index;
     char queue[24];             /* "receiveq 1". */
+    uint32_t size;
     bool running;
     struct virtq_drv_state virtq; /* Only while running, as the next two. */
     uint32_t n_used;            /* Buffers that we have not seen yet. */
@@ -60,6 +61,7 @@ collect_vring(const struct netdev_vhostuser *netdev,
     snprintf(facts->queue, sizeof facts->queue, "%s %u",
              vhu_vring_is_transmitq(index) ? "transmitq" : "receiveq",
              index / 2 + 1);
+    facts->size = vhu_frontend_get_config(frontend)->queue_size;
     if (vring->published) {
         ovs_spin_lock(&vring->lock);
         virtq_drv_get_state(vring->drv, &facts->virtq);
@@ -109,7 +111,7 @@ put_vring(struct ds *s, const struct vring_facts *f)
     const struct virtq_drv_counters *c = &f->vring->counters;
 
     ds_put_format(s, "    %3u %-13s %-6s %5"PRIu32" %-16s", f->index,
-                  f->queue, format_name(f), f->virtq.size, state_name(f));
+                  f->queue, format_name(f), f->size, state_name(f));
     put_pos(s, f, f->virtq.avail);
     put_pos(s, f, f->virtq.used);
     ds_put_format(s, " %9"PRIu32" %10"PRIu64" %12"PRIu64" %7"PRIu64
@@ -177,7 +179,7 @@ vring_to_json(const struct vring_facts *f)
     json_object_put_string(object, "queue", f->queue);
     json_object_put(object, "started", json_boolean_create(f->vring->started));
     json_object_put(object, "running", json_boolean_create(f->running));
-    vhu_unixctl_put_number(object, "size", f->virtq.size);
+    vhu_unixctl_put_number(object, "size", f->size);
     if (f->running) {
         json_object_put_string(object, "format", format_name(f));
         vhu_unixctl_put_number(object, "fill",

@@ -118,10 +118,11 @@ def test_order_and_loss(switch, guests2):
     flow.check()
 
 
+@pytest.mark.switch(pmd_mask="0x3")
 @pytest.mark.parametrize("options", [{}, {"packed": "true"}],
                          ids=["split", "packed"])
 def test_queues(switch, guests2, options):
-    """Four queue pairs, all of which carry packets."""
+    """Four queue pairs, all of which carry packets, and two PMD threads."""
     cable(switch, switch, True, "br1", n_rxq=4, **options)
     for name in ("fe0", "be0"):
         wait_for(lambda name=name: switch.rxqs().get(name) ==
