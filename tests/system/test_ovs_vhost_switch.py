@@ -145,6 +145,35 @@ def test_trace_follows(switch, frontends):
         process.wait()
 
 
+def test_both_roles(switch):
+    """A port in the front-end role has a trace and a row, too: here the two
+    ends of one connection."""
+    path = switch.add_port("be", server=True)
+    switch.vsctl("add-br", "br1", "--", "set", "Bridge", "br1",
+                 "datapath_type=netdev")
+    switch.vsctl("add-port", "br1", "fe", "--", "set", "Interface", "fe",
+                 "type=vhostuser", "options:role=front-end",
+                 f"options:vhost-server-path={path}")
+    switch.wait_link("fe")
+    switch.wait_link("be")
+
+    def messages(port, direction):
+        return [(record["type"], record["name"], record["values"])
+                for record in trace(switch, "--no-follow", port)
+                if record.get("direction") == direction]
+    wait_for(lambda: messages("fe", "in") == messages("be", "out"))
+    assert messages("fe", "out") == messages("be", "in")
+    assert any(name == "SET_VRING_KICK"
+               for _, name, _ in messages("fe", "out"))
+
+    table, = vhost_tool.run_json("top", "-t", switch.path("ctl"), "--once",
+                                 "--interval=0.2")
+    rows = {port["name"]: port["queues"] for port in table["ports"]}
+    assert [q["queue"] for q in rows["fe"]] == ["receiveq 1", "transmitq 1"]
+    assert [q["queue"] for q in rows["be"]] == ["receiveq 1", "transmitq 1"]
+    assert rows["be"][0]["fill"] > 200 and rows["fe"][0]["fill"] == 0
+
+
 def test_trace_failures(switch):
     """What is not there is said, with exit status 1."""
     assert "vm9: no such vhostuser port" in vhost_tool.run(
