@@ -208,3 +208,21 @@ fuzz: $(OVS_STAMP)
 		-max_len=1024 tests/fuzz/corpus-msg
 CLEANFILES += tests/fuzz/msg-fuzzer
 .PHONY: fuzz
+
+# The same for virtqueues that we drive.
+check_PROGRAMS += tests/fuzz/virtq-drv-target
+tests_fuzz_virtq_drv_target_SOURCES = tests/fuzz/virtq_drv_target.c
+tests_fuzz_virtq_drv_target_LDADD = lib/libvhu.a $(OVS_LIBOPENVSWITCH) \
+	$(OVS_LIBS)
+VHU_OBJECTS += $(tests_fuzz_virtq_drv_target_OBJECTS)
+fuzz-virtq-drv: $(OVS_STAMP)
+	$(AM_V_at)$(MKDIR_P) tests/fuzz/corpus-virtq-drv
+	$(AM_V_CCLD)clang $(FUZZ_FLAGS) $(DEFS) $(DEFAULT_INCLUDES) \
+		$(AM_CPPFLAGS) -std=gnu11 \
+		$(srcdir)/tests/fuzz/virtq_drv_target.c \
+		$(addprefix $(top_srcdir)/,$(filter %.c,$(lib_libvhu_a_SOURCES))) \
+		$(OVS_LIBOPENVSWITCH) $(OVS_LIBS) -o tests/fuzz/virtq-drv-fuzzer
+	$(AM_V_GEN)tests/fuzz/virtq-drv-fuzzer -max_total_time=$(FUZZ_TIME) \
+		-max_len=1024 tests/fuzz/corpus-virtq-drv
+CLEANFILES += tests/fuzz/virtq-drv-fuzzer
+.PHONY: fuzz-virtq-drv
