@@ -237,6 +237,7 @@ int vhu_fe_vrings_prepare(struct vhu_frontend *, char **error);
 void vhu_fe_vrings_update(struct vhu_frontend *);
 void vhu_fe_vrings_forget(struct vhu_frontend *);
 void vhu_fe_vrings_lost(struct vhu_frontend *);
+void vhu_fe_inflight_forget(struct vhu_frontend *);
 void vhu_fe_vring_kick(struct vhu_fe_vring *);
 void vhu_fe_vring_fresh(struct vhu_frontend *, struct vhu_fe_vring *);
 void vhu_fe_vring_stopped(struct vhu_frontend *, struct vhu_fe_vring *,

@@ -22,7 +22,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "openvswitch/vlog.h"
 #include "util.h"
@@ -342,10 +341,7 @@ finish_reset_device(struct vhu_frontend *fe, char **error OVS_UNUSED)
         fe->vrings[i]->started = false;
         fe->vrings[i]->resume = false;
     }
-    if (fe->inflight.fd >= 0) {
-        close(fe->inflight.fd);
-        fe->inflight.fd = -1;
-    }
+    vhu_fe_inflight_forget(fe);
     return 0;
 }
 

@@ -374,21 +374,31 @@ build_set_vring_kick(struct vhu_frontend *fe, unsigned int index,
     struct vhu_fe_vring *vring = fe->vrings[index];
 
     vring->started = true;
+    vring->lost = false;
     return put_vring_fd(msg, index,
                         fe->config.poll_kick ? -1 : vring->kick_fd);
+}
+
+/* The same as last time. */
+static int
+build_same_vring_call(struct vhu_frontend *fe, unsigned int index,
+                      struct vhu_msg *msg)
+{
+    struct vhu_fe_vring *vring = fe->vrings[index];
+    enum vhu_fe_call call = vring->told_call;
+
+    return put_vring_fd(msg, index,
+                        (call == VHU_FE_CALL_MASKED ? vring->masked_fd
+                         : call == VHU_FE_CALL_UNMASKED ? vring->call_fd
+                         : -1));
 }
 
 static int
 build_set_vring_call(struct vhu_frontend *fe, unsigned int index,
                      struct vhu_msg *msg)
 {
-    struct vhu_fe_vring *vring = fe->vrings[index];
-
-    vring->told_call = vring->call;
-    return put_vring_fd(msg, index,
-                        (vring->call == VHU_FE_CALL_MASKED ? vring->masked_fd
-                         : vring->call == VHU_FE_CALL_UNMASKED ? vring->call_fd
-                         : -1));
+    fe->vrings[index]->told_call = fe->vrings[index]->call;
+    return build_same_vring_call(fe, index, msg);
 }
 
 static int
@@ -705,10 +715,15 @@ static const struct vhu_fe_step unwind_steps[] = {
       .build = build_status_reset },
 };
 
+/* When one vring stops, DPDK's vhost driver forgets of all the others that
+ * they are ready, and notices it again only if something about them changes:
+ * SET_VRING_CALL does no harm. */
 static const struct vhu_fe_step reset_vring_steps[] = {
     { .request = VHOST_USER_GET_VRING_BASE, .scope = VHU_FE_TARGET_VRING,
       .build = build_get_vring_base, .handle = handle_get_vring_base },
     VRING_STEPS(VHU_FE_TARGET_VRING),
+    { .request = VHOST_USER_SET_VRING_CALL, .scope = VHU_FE_EACH_VRING,
+      .ack = true, .build = build_same_vring_call },
 };
 
 static const struct vhu_fe_step set_call_steps[] = {

@@ -102,13 +102,18 @@ vhu_fe_vrings_prepare(struct vhu_frontend *fe, char **error)
             return retval;
         }
     }
+    if (!vhu_fe_has_protocol(fe, VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)) {
+        vhu_fe_inflight_forget(fe);
+    }
     retval = vhu_fe_make_eventfd(&fe->err_fd);
     for (unsigned int i = 0; !retval && i < vhu_fe_n_vrings(fe); i++) {
         struct vhu_fe_vring *vring = fe->vrings[i];
 
         retval = make_eventfds(fe, vring);
         ovs_spin_lock(&vring->lock);
-        vring->resume = vring->resume && virtq_drv_resume(vring->drv);
+        vring->resume = (vring->resume
+                         && (!vring->lost || fe->inflight.fd >= 0)
+                         && virtq_drv_resume(vring->drv));
         virtq_drv_set_kick_fd(vring->drv, (fe->config.poll_kick ? -1
                                            : vring->kick_fd));
         ovs_spin_unlock(&vring->lock);
@@ -177,6 +182,13 @@ vhu_fe_vrings_forget(struct vhu_frontend *fe)
 
     fe->shm = NULL;
     fe->mem_pairs = 0;
+    vhu_fe_inflight_forget(fe);
+}
+
+/* Forgets what the back-end remembers of the buffers that it has. */
+void
+vhu_fe_inflight_forget(struct vhu_frontend *fe)
+{
     if (fe->inflight.fd >= 0) {
         close(fe->inflight.fd);
         fe->inflight.fd = -1;
@@ -193,7 +205,7 @@ vhu_fe_vrings_lost(struct vhu_frontend *fe)
         struct vhu_fe_vring *vring = fe->vrings[i];
 
         if (vring->started && vring->drv) {
-            vring->resume = fe->inflight.fd >= 0;
+            vring->resume = vring->lost = true;
             vring->base = get_base(vring);
         }
         vring->started = false;
@@ -221,6 +233,7 @@ vhu_fe_vring_fresh(struct vhu_frontend *fe OVS_UNUSED,
     vring->base = get_base(vring);
     ovs_spin_unlock(&vring->lock);
     vring->resume = false;
+    vring->lost = false;
 }
 
 /* The back-end has stopped 'vring' at 'base', which is where it continues, if

@@ -221,6 +221,8 @@ struct vhu_fe_vring {
     bool published;             /* 'drv' is in 'vq'. */
     bool started;               /* SET_VRING_KICK .. GET_VRING_BASE. */
     bool resume;                /* The ring continues as it is. */
+    bool lost;                  /* The connection was lost while it was
+                                 * started. */
     bool want_reset;            /* vhu_frontend_reset_vring(). */
     bool reset;                 /* That is under way. */
     uint32_t base;              /* For SET_VRING_BASE. */

@@ -25,6 +25,7 @@ tests_vhutest_SOURCES += tests/test-vhu-backend-rings.c
 tests_vhutest_SOURCES += tests/test-vhu-conn.c
 tests_vhutest_SOURCES += tests/test-vhu-frontend.c
 tests_vhutest_SOURCES += tests/test-vhu-frontend-hostile.c
+tests_vhutest_SOURCES += tests/test-vhu-frontend-live.c
 tests_vhutest_SOURCES += tests/test-vhu-frontend-log.c
 tests_vhutest_SOURCES += tests/test-vhu-frontend-pair.c
 tests_vhutest_SOURCES += tests/be-script.c tests/be-script.h

@@ -357,6 +357,19 @@ be_print_log(struct be *be)
     be_forget_log(be);
 }
 
+int
+be_n_published(const struct be *be)
+{
+    int n = 0;
+
+    for (unsigned int i = 0; i < VHOST_USER_MAX_VRINGS; i++) {
+        const struct vhu_fe_vring *vring = vhu_frontend_get_vring(be->fe, i);
+
+        n += ovsrcu_get(struct virtq_drv *, &vring->vq) != NULL;
+    }
+    return n;
+}
+
 void
 be_transmit(struct be *be, unsigned int pair, unsigned int n)
 {
@@ -646,6 +659,9 @@ serve(struct be *be, struct be_msg *msg)
         msg->hdr.size = sizeof msg->u64;
         has_reply = true;
     }
+    if (fault == BE_PAYLOAD) {
+        msg->bytes[msg->hdr.request == VHOST_USER_GET_INFLIGHT_FD ? 16 : 0]++;
+    }
     if (fault == BE_CLOSE || (fault && !has_reply)) {
         be_hang_up(be);
     } else if (has_reply) {
@@ -670,6 +686,7 @@ reply(struct be *be, const struct be_msg *msg, enum be_fault fault)
     case BE_NONE:
     case BE_NACK:
     case BE_CLOSE:
+    case BE_PAYLOAD:
         break;
     case BE_SILENT:
         return;

@@ -47,7 +47,8 @@
     BE_FAULT(HUGE_SIZE)         /* 2^32-1 bytes. */     \
     BE_FAULT(FDS)               /* Three descriptors. */ \
     BE_FAULT(TWICE)             /* Two replies. */      \
-    BE_FAULT(CLOSE)             /* Hangs up. */
+    BE_FAULT(CLOSE)             /* Hangs up. */         \
+    BE_FAULT(PAYLOAD)           /* About something else. */
 
 enum be_fault {
 #define BE_FAULT(NAME) BE_##NAME,
@@ -149,6 +150,9 @@ void be_up(struct be *);
 void be_print_reason(struct be *, const char *what);
 void be_print_done(struct be *, enum vhu_fe_op op);
 void be_print_log(struct be *);
+
+/* Returns how many vrings PMD threads have. */
+int be_n_published(const struct be *);
 
 /* Makes 'n' <= 16 packets available in the transmitq of 'pair'. */
 void be_transmit(struct be *, unsigned int pair, unsigned int n);

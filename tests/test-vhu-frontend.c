@@ -35,20 +35,6 @@
 
 /* The operations of the front-end role against a back-end with a script. */
 
-/* Returns how many vrings PMD threads have. */
-static int
-n_published(const struct be *be)
-{
-    int n = 0;
-
-    for (unsigned int i = 0; i < VHOST_USER_MAX_VRINGS; i++) {
-        const struct vhu_fe_vring *vring = vhu_frontend_get_vring(be->fe, i);
-
-        n += ovsrcu_get(struct virtq_drv *, &vring->vq) != NULL;
-    }
-    return n;
-}
-
 static void
 drop(struct be *be, uint64_t feature, uint64_t protocol_feature)
 {
@@ -63,7 +49,7 @@ test_start(struct be *be)
 {
     be_up(be);
     be_print_log(be);
-    printf("%d published\n", n_published(be));
+    printf("%d published\n", be_n_published(be));
     assert(vhu_frontend_is_idle(be->fe));
     assert(be->acked == vhu_frontend_get_info(be->fe)->features);
     assert(be->acked & VIRTIO_BIT(VIRTIO_F_VERSION_1));
@@ -99,7 +85,7 @@ test_start_plain(struct be *be)
     be->features &= ~VIRTIO_BIT(VHOST_USER_F_PROTOCOL_FEATURES);
     be_up(be);
     be_print_log(be);
-    printf("%d published\n", n_published(be));
+    printf("%d published\n", be_n_published(be));
 }
 
 static void
@@ -110,7 +96,7 @@ test_features(struct be *be)
     be->features = BE_FEATURES & ~VIRTIO_BIT(VIRTIO_F_VERSION_1);
     be_start(be);
     be_print_reason(be, "legacy");
-    assert(!n_published(be));
+    assert(!be_n_published(be));
 
     be->features = BE_FEATURES & ~VIRTIO_BIT(VIRTIO_F_EVENT_IDX);
     be_connect(be);
@@ -172,7 +158,7 @@ test_queues(struct be *be)
         be_connect(be);
         be_start(be);
         snprintf(s, sizeof s, "%"PRIu64" offered, %u used, %d published",
-                 nums[i], info->n_pairs, n_published(be));
+                 nums[i], info->n_pairs, be_n_published(be));
         be_print_reason(be, s);
     }
 
@@ -181,6 +167,20 @@ test_queues(struct be *be)
     be_start(be);
     assert(info->n_pairs == 1);
     be_print_reason(be, "no MQ");
+
+    /* The feature of virtio is another thing. */
+    {
+        struct vhu_frontend_config config = be_config(4);
+
+        be->protocol_features |= VIRTIO_BIT(VHOST_USER_PROTOCOL_F_MQ);
+        be->features &= ~VIRTIO_BIT(VIRTIO_NET_F_MQ);
+        config.buf_size++;
+        vhu_frontend_set_config(be->fe, &config);
+        be_connect(be);
+        be_start(be);
+        assert(info->n_pairs == 1);
+        be_print_reason(be, "no VIRTIO_NET_F_MQ");
+    }
 }
 
 static void
@@ -249,7 +249,7 @@ test_stop(struct be *be)
     be_print_log(be);
     be_print_reason(be, "stopped");
     be_print_done(be, VHU_FE_OP_STOP);
-    assert(!n_published(be) && vhu_frontend_is_idle(be->fe));
+    assert(!be_n_published(be) && vhu_frontend_is_idle(be->fe));
 
     be_up(be);
     assert(be->vrings[1].base == 3);
@@ -262,7 +262,7 @@ test_stop(struct be *be)
     be_up(be);
     printf("vring 1 continues at %"PRIu32"\n", be->vrings[1].base);
 
-    be->vrings[1].base = 0x10000;
+    be->vrings[1].base = 0x10003;
     vhu_frontend_stop(be->fe);
     be_turn(be);
     be_up(be);
@@ -326,7 +326,7 @@ test_unwind(struct be *be)
         }
         be_print_done(be, VHU_FE_OP_START);
         be->n_done[VHU_FE_OP_START] = 0;
-        assert(!n_published(be));
+        assert(!be_n_published(be));
     }
     be->fault = BE_NONE;
     be_connect(be);
@@ -357,23 +357,23 @@ test_enable(struct be *be)
     be_forget_log(be);
     vhu_frontend_enable(be->fe, 1, false);
     be_turn(be);
-    printf("%d published\n", n_published(be));
+    printf("%d published\n", be_n_published(be));
     be_print_done(be, VHU_FE_OP_ENABLE);
     vhu_frontend_enable(be->fe, 1, false);
     be_turn(be);
     vhu_frontend_enable(be->fe, 1, true);
     be_turn(be);
     be_print_log(be);
-    printf("%d published\n", n_published(be));
+    printf("%d published\n", be_n_published(be));
 
     /* Not published before the back-end has said yes. */
     vhu_frontend_enable(be->fe, 0, false);
     be_turn(be);
     vhu_frontend_enable(be->fe, 0, true);
     vhu_frontend_run(be->fe);
-    assert(n_published(be) == 2);
+    assert(be_n_published(be) == 2);
     be_turn(be);
-    assert(n_published(be) == 4);
+    assert(be_n_published(be) == 4);
 
     /* It is remembered on the next connection. */
     vhu_frontend_enable(be->fe, 0, false);
@@ -381,7 +381,7 @@ test_enable(struct be *be)
     be_up(be);
     printf("%"PRIu32" %"PRIu32" %"PRIu32" %"PRIu32", %d published\n",
            be->vrings[0].enabled, be->vrings[1].enabled,
-           be->vrings[2].enabled, be->vrings[3].enabled, n_published(be));
+           be->vrings[2].enabled, be->vrings[3].enabled, be_n_published(be));
 }
 
 static void
@@ -398,12 +398,12 @@ test_reset_vring(struct be *be)
     assert(!vhu_frontend_reset_vring(be->fe, 1));
     assert(vhu_frontend_reset_vring(be->fe, 4) == ENOTCONN);
     vhu_frontend_run(be->fe);
-    assert(n_published(be) == 3);
+    assert(be_n_published(be) == 3);
     be_turn(be);
     be_print_log(be);
     be_print_done(be, VHU_FE_OP_RESET_VRING);
     printf("%d published, base %"PRIu32", other vring has %"PRIu32
-           " in flight\n", n_published(be), be->vrings[1].base,
+           " in flight\n", be_n_published(be), be->vrings[1].base,
            virtq_drv_n_in_flight(other->drv));
 }
 
@@ -621,12 +621,22 @@ test_reset_device(struct be *be)
     be->vrings[1].base = 5;
     assert(!vhu_frontend_reset_device(be->fe));
     vhu_frontend_run(be->fe);
-    assert(!n_published(be));
+    assert(!be_n_published(be));
     be_turn(be);
     be_print_log(be);
     be_print_done(be, VHU_FE_OP_RESET_DEVICE);
     be_print_reason(be, "then");
-    assert(!be->vrings[1].base && n_published(be) == 2);
+    assert(!be->vrings[1].base && be_n_published(be) == 2);
+
+    /* Afterwards no vring is started that would have to be stopped. */
+    be->request = VHOST_USER_SET_VRING_NUM;
+    be->fault = BE_NACK;
+    be_forget_log(be);
+    assert(!vhu_frontend_reset_device(be->fe));
+    be_turn(be);
+    be_print_reason(be, "refused");
+    assert(!strstr(ds_cstr(&be->log), "GET_VRING_BASE"));
+    be->fault = BE_NONE;
 
     be->protocol_features &= ~VIRTIO_BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE);
     be_connect(be);
