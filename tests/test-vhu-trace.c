@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "openvswitch/json.h"
+#include "random.h"
 #include "timeval.h"
 #include "util.h"
 #include "vhu-msg.h"
@@ -148,6 +149,43 @@ test_payloads(void)
     vhu_trace_destroy(trace);
 }
 
+/* Whatever a peer sends can be described: for the sanitizers. */
+static void
+test_random(void)
+{
+    struct vhu_trace *trace = vhu_trace_create();
+    size_t n_texts = 0;
+
+    random_set_seed(1);
+    for (int i = 0; i < 20000; i++) {
+        struct vhu_msg msg;
+
+        vhu_msg_init(&msg, random_range(50));
+        msg.hdr.flags = random_uint32();
+        msg.hdr.size = (random_range(2) ? random_range(60)
+                        : random_uint32());
+        random_bytes(&msg.payload, sizeof msg.payload);
+        msg.n_fds = random_range(VHOST_USER_MAX_FDS + 1);
+        if (random_range(4)) {
+            vhu_trace_msg(trace, random_range(2), &msg, random_range(3),
+                          NULL);
+        } else {
+            vhu_trace_channel_msg(trace, random_range(2), &msg, 0, NULL);
+        }
+        if (i % 100 == 0) {
+            struct json *object = vhu_trace_to_json(trace, 0);
+            char *text = json_to_string(object, 0);
+
+            n_texts += strlen(text) > 100;
+            free(text);
+            json_destroy(object);
+        }
+    }
+    assert(n_texts == 200);
+    puts("ok");
+    vhu_trace_destroy(trace);
+}
+
 /* The rest of a record. */
 static void
 test_records(void)
@@ -214,6 +252,7 @@ test_vhu_trace_main(int argc, char *argv[])
         void (*function)(void);
     } tests[] = {
         { "payloads", test_payloads },
+        { "random", test_random },
         { "records", test_records },
         { "ring", test_ring },
     };
@@ -224,7 +263,7 @@ test_vhu_trace_main(int argc, char *argv[])
             return;
         }
     }
-    ovs_fatal(0, "usage: vhutest trace payloads|records|ring");
+    ovs_fatal(0, "usage: vhutest trace payloads|random|records|ring");
 }
 
 VHUTEST_REGISTER("trace", test_vhu_trace_main);
