@@ -413,7 +413,8 @@ mapping_create(const struct vhost_user_mem_region *spec, int fd,
                char **error)
 {
     struct vhu_mapping *mapping;
-    uint64_t page_size, skip, size;
+    uint64_t page_size = 0;
+    uint64_t skip, size;
     void *base;
     int retval;
 
