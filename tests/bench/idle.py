@@ -73,13 +73,18 @@ def measure(kind, prefer, progress):
     return found
 
 
-def empty_polls():
-    """How long an empty poll of our port alone takes, as text."""
-    return subprocess.run(
-        ["taskset", "-c", str(systems.SYSTEM_CORE),
-         os.path.join(build_directory(), "tests/vhutest"), "io",
-         "measure-polls"],
-        check=True, stdout=subprocess.PIPE, text=True).stdout
+def measure_parts():
+    """What our port does without a switch costs, as text: an empty poll, and
+    a notification."""
+    text = ""
+    for prefix, words in (
+            (["taskset", "-c", str(systems.SYSTEM_CORE)],
+             ["io", "measure-polls"]),
+            ([], ["vhu-notify", "measure"])):
+        text += subprocess.run(
+            [*prefix, os.path.join(build_directory(), "tests/vhutest"),
+             *words], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return text
 
 
 def run(kinds, prefer, progress):

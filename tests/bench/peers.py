@@ -138,7 +138,7 @@ class Peers(Pinned):
             # Not as an option: that comes before --mbuf-size.
             self.command(f"set txpkts {case.size}")
         self.command(*case.commands, f"set fwd {case.forward}")
-        if case.forward == "flowgen":
+        if case.forward in ("flowgen", "txonly"):
             self.command("start")       # An open loop: generates for ever.
             return
         bursts = IN_FLIGHT // 32 // case.queues

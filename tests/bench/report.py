@@ -222,8 +222,9 @@ def markdown(data):
         "compare busy cycles.\n\n" + engine_table(cases)]
     if data.get("idle"):
         parts.append("## Idle ports\n\n" + idle_table(data["idle"])
-                     + "\nAn empty poll of our port, without the switch:\n\n"
-                     + "```\n" + data["polls"] + "```\n")
+                     + "\nAn empty poll of our port, and a notification, "
+                     "without a switch:\n\n"
+                     + "```\n" + data["parts"] + "```\n")
     parts.append("## Notes\n\n" + (notes(cases) or "None.") + "\n")
     parts.append(f"## Command lines\n\nAll of it: `{data['command']}`\n\n"
                  + command_lines(cases))

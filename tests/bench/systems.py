@@ -46,7 +46,7 @@ class Case:
     flows: int = 1
     forward: str = "io"
     commands: tuple = ()
-    action: str = "output"      # Of the switch: output, NORMAL or vlan.
+    action: str = "output"      # Of the switch: output, NORMAL, vlan or drop.
 
     @property
     def packed(self):
@@ -77,6 +77,9 @@ CASES = [
     Case("64 split, 2 queues", queues=2),
     Case("64 split, NORMAL", action="NORMAL"),
     Case("64 split, VLAN push and pop", action="vlan"),
+    # What is received into does not come back to the port, as if the packets
+    # went to a port of another type.
+    Case("64 split, dropped", forward="txonly", action="drop"),
 ]
 QUICK = CASES[:1]
 
@@ -161,8 +164,8 @@ class SwitchSystem(System):
         """Makes the switch forward as the case says."""
         numbers = [int(self.ovs.get(f"vm{i}", "ofport")) for i in (0, 1)]
         self.ovs.ofctl("del-flows")
-        if self.case.action == "NORMAL":
-            self.ovs.ofctl("add-flow", "actions=NORMAL")
+        if self.case.action in ("NORMAL", "drop"):
+            self.ovs.ofctl("add-flow", f"actions={self.case.action}")
             return
         for source, target in (numbers, numbers[::-1]):
             match = f"in_port={source}"
@@ -214,7 +217,8 @@ class SwitchSystem(System):
         idle, busy = number("idle cycles"), number("processing cycles")
         if not packets:
             raise SwitchError("no packets: " + text)
-        return {"busy": busy / packets, "load": 100 * busy / (busy + idle)}
+        return {"busy": busy / packets, "load": 100 * busy / (busy + idle),
+                "received": packets}
 
 
 class Ours(SwitchSystem):
