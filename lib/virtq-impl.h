@@ -289,8 +289,8 @@ struct virtq_burst {
 };
 
 /* Makes '*chain', but for its ID, of 'desc', if that is all of the chain, is
- * what 'access' demands, and is in the region that was hit last, and adds it to
- * 'burst'.  Otherwise returns false.
+ * what 'access' demands, and is in the region that was hit last, and adds it
+ * to 'burst'.  Otherwise returns false.
  *
  * This is what nearly all chains are like. */
 static ALWAYS_INLINE inline bool
