@@ -55,6 +55,7 @@ static uint32_t get_base(const struct vhu_fe_vring *);
 static uint32_t pos_to_base(bool packed, struct virtq_pos avail,
                             struct virtq_pos used);
 static bool is_packed(const struct virtq_drv *);
+static bool memory_fits(const struct vhu_frontend *);
 
 struct vhu_fe_vring *
 vhu_fe_vring_create(unsigned int index)
@@ -91,8 +92,7 @@ vhu_fe_vrings_prepare(struct vhu_frontend *fe, char **error)
 {
     int retval;
 
-    if (fe->shm && (vhu_shm_is_dead(fe->shm)
-                    || fe->mem_pairs < fe->info.n_pairs)) {
+    if (fe->shm && !memory_fits(fe)) {
         vhu_fe_vrings_forget(fe);
     }
     if (!fe->shm) {
@@ -102,7 +102,8 @@ vhu_fe_vrings_prepare(struct vhu_frontend *fe, char **error)
             return retval;
         }
     }
-    if (!vhu_fe_has_protocol(fe, VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)) {
+    if (!vhu_fe_has_protocol(fe, VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)
+        || fe->inflight.desc.num_queues != vhu_fe_n_vrings(fe)) {
         vhu_fe_inflight_forget(fe);
     }
     retval = vhu_fe_make_eventfd(&fe->err_fd);
@@ -182,6 +183,7 @@ vhu_fe_vrings_forget(struct vhu_frontend *fe)
 
     fe->shm = NULL;
     fe->mem_pairs = 0;
+    fe->mem_told = false;
     vhu_fe_inflight_forget(fe);
 }
 
@@ -346,6 +348,18 @@ make_config(const struct vhu_frontend *fe, unsigned int index)
         .kick_fd = -1,
         .counters = &vring->counters,
     };
+}
+
+/* Returns true if the memory of 'fe' is good for what was negotiated.  A start
+ * that failed leaves memory behind, and the next back-end may have other
+ * features. */
+static bool
+memory_fits(const struct vhu_frontend *fe)
+{
+    return (!vhu_shm_is_dead(fe->shm)
+            && fe->mem_pairs >= fe->info.n_pairs
+            && (virtq_drv_get_features(fe->vrings[0]->drv)
+                == fe->info.features));
 }
 
 /* Makes memory for all vrings that are in use, and virtqueues in it. */

@@ -304,6 +304,26 @@ test_inflight(struct be *be)
            virtq_drv_n_in_flight(vring->drv), be->vrings[1].base);
 }
 
+/* A region is of use only for as many vrings as it was made for. */
+static void
+test_inflight_queues(struct be *be)
+{
+    struct vhu_frontend_config config = be_config(2);
+
+    vhu_frontend_set_config(be->fe, &config);
+    be->protocol_features |= VIRTIO_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
+    for (unsigned int n = 2; n; n--) {
+        const char *request;
+
+        be->queue_num = n;
+        be_connect(be);
+        be_forget_log(be);
+        be_up(be);
+        request = strstr(ds_cstr(&be->log), "GET_INFLIGHT_FD");
+        printf("%u pairs: %.23s\n", n, request ? request : "no request");
+    }
+}
+
 static const struct {
     const char *name;
     void (*run)(struct be *);
@@ -314,6 +334,7 @@ static const struct {
     { "log-missing", test_log_missing },
     { "log-refused", test_log_refused },
     { "inflight", test_inflight },
+    { "inflight-queues", test_inflight_queues },
 };
 
 static void

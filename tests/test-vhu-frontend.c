@@ -143,6 +143,30 @@ test_features(struct be *be)
     }
 }
 
+/* A start that failed does not decide in which format the rings of the next
+ * one are. */
+static void
+test_other_features(struct be *be)
+{
+    struct vhu_frontend_config config = be_config(1);
+    const struct vhu_fe_vring *vring = vhu_frontend_get_vring(be->fe, 1);
+
+    config.features |= VIRTIO_BIT(VIRTIO_F_RING_PACKED);
+    vhu_frontend_set_config(be->fe, &config);
+    be->request = VHOST_USER_ADD_MEM_REG;
+    be->fault = BE_NACK;
+    be_start(be);
+    be_print_reason(be, "packed");
+
+    be->fault = BE_NONE;
+    be->features &= ~VIRTIO_BIT(VIRTIO_F_RING_PACKED);
+    be_connect(be);
+    be_up(be);
+    assert(!(be->acked & VIRTIO_BIT(VIRTIO_F_RING_PACKED)));
+    assert(virtq_drv_get_features(vring->drv) == be->acked);
+    printf("split: base 0x%"PRIx32"\n", be->vrings[1].base);
+}
+
 /* F-05. */
 static void
 test_queues(struct be *be)
@@ -687,6 +711,7 @@ static const struct {
     { "start", test_start, 1 },
     { "start-plain", test_start_plain, 1 },
     { "features", test_features, 1 },
+    { "other-features", test_other_features, 1 },
     { "queues", test_queues, 4 },
     { "memory", test_memory, 1 },
     { "stop", test_stop, 1 },
