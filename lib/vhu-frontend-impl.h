@@ -199,6 +199,7 @@ struct vhu_frontend {
     struct vhu_fe_vring *vrings[VHOST_USER_MAX_VRINGS];
     int err_fd;                 /* For SET_VRING_ERR of all vrings, or -1. */
     uint64_t n_errors;          /* Read from it. */
+    long long int next_error;   /* When to look at it again. */
     struct vhu_fe_inflight inflight;
     struct vhu_fe_log log;
     unsigned int n_failures;    /* Failed attempts since the last start. */

@@ -26,6 +26,7 @@
 #include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
 #include "seq.h"
+#include "timeval.h"
 #include "util.h"
 #include "vhu-conn.h"
 #include "vhu-frontend-impl.h"
@@ -35,9 +36,14 @@ VLOG_DEFINE_THIS_MODULE(vhu_frontend);
 
 static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(20, 60);
 
+/* How often we look whether the back-end reports an error, in ms: it may do so
+ * without end. */
+#define ERROR_INTERVAL 100
+
 /* For a front-end that is being destroyed. */
 static const struct vhu_frontend_ops no_ops;
 
+static void read_errors(struct vhu_frontend *);
 static void sync_conn(struct vhu_frontend *);
 static void reset(struct vhu_frontend *, int error, const char *reason);
 static void forget_fault(struct vhu_frontend *);
@@ -160,7 +166,6 @@ vhu_frontend_run(struct vhu_frontend *fe)
     fe->wakeup_seqno = seq_read(fe->wakeup);
     if (fe->conn) {
         char *fault;
-        uint64_t n;
 
         vhu_conn_run(fe->conn);
         sync_conn(fe);
@@ -173,13 +178,9 @@ vhu_frontend_run(struct vhu_frontend *fe)
             vhu_fe_fail(fe, fault);
             free(fault);
         }
-        n = fe->started ? vhu_fe_read_eventfd(fe->err_fd) : 0;
-        if (n) {
-            VLOG_WARN_RL(&rl, "%s: back-end reports an error in a virtqueue",
-                         fe->name);
-            fe->n_errors += n;
+        if (fe->started && time_msec() >= fe->next_error) {
+            read_errors(fe);
         }
-
         vhu_fe_run_steps(fe);
         sync_conn(fe);
     }
@@ -202,9 +203,24 @@ vhu_frontend_wait(struct vhu_frontend *fe)
         vhu_conn_wait(fe->conn);
         vhu_fe_run_wait(fe);
         vhu_fe_channel_wait(fe);
-        if (fe->started) {
+        if (fe->started && time_msec() < fe->next_error) {
+            poll_timer_wait_until(fe->next_error);
+        } else if (fe->started) {
             poll_fd_wait(fe->err_fd, POLLIN);
         }
+    }
+}
+
+static void
+read_errors(struct vhu_frontend *fe)
+{
+    uint64_t n = vhu_fe_read_eventfd(fe->err_fd);
+
+    if (n) {
+        VLOG_WARN_RL(&rl, "%s: back-end reports an error in a virtqueue",
+                     fe->name);
+        fe->n_errors += n;
+        fe->next_error = time_msec() + ERROR_INTERVAL;
     }
 }
 

@@ -30,6 +30,7 @@
 
 #include "be-script.h"
 #include "fe-script.h"
+#include "openvswitch/poll-loop.h"
 #include "ovs-rcu.h"
 #include "timeval.h"
 #include "util.h"
@@ -505,6 +506,27 @@ test_listen(struct be *be)
     }
 }
 
+/* Reports errors without end.  That must not keep our thread from sleeping. */
+static void
+test_errors(struct be *be)
+{
+    long long int end = time_msec() + 500;
+    const uint64_t one = 1;
+    int n_runs = 0;
+
+    be_up(be);
+    while (time_msec() < end) {
+        vhu_frontend_run(be->fe);
+        assert(write(be->vrings[1].err, &one, sizeof one) == sizeof one);
+        vhu_frontend_wait(be->fe);
+        poll_timer_wait_until(end);
+        poll_block();
+        n_runs++;
+    }
+    printf("%s\n", n_runs <= 50 ? "few runs" : "many runs");
+    assert(vhu_frontend_is_up(be->fe));
+}
+
 static const struct {
     const char *name;
     void (*run)(struct be *);
@@ -519,6 +541,7 @@ static const struct {
     { "channel-end", test_channel_end, 1 },
     { "channel-config", test_channel_config, 1 },
     { "channel-flood", test_channel_flood, 1 },
+    { "errors", test_errors, 1 },
     { "retry", test_retry, 1 },
     { "listen", test_listen, 1 },
 };
