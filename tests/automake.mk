@@ -50,6 +50,7 @@ tests_vhutest_SOURCES += tests/test-virtq-drv-pair.c
 tests_vhutest_SOURCES += tests/test-virtq-drv-hostile.c
 tests_vhutest_SOURCES += tests/test-virtq-drv-race.c
 tests_vhutest_SOURCES += tests/test-virtq-packed.c
+tests_vhutest_SOURCES += tests/test-virtq-burst.c
 tests_vhutest_SOURCES += tests/test-virtq-race.c
 tests_vhutest_SOURCES += tests/test-virtq-run.c
 tests_vhutest_SOURCES += tests/test-virtq-split.c

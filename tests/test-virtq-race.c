@@ -89,7 +89,11 @@ static void change_memory(const void *p, size_t size);
 #define SIZE 16
 
 static uint32_t seed = 1;
+static const struct virtq *running; /* Null before it is created. */
 static const uint8_t *avail_idx; /* Where it is. */
+static const uint8_t *ring;     /* All three areas, */
+static size_t ring_size;        /* up to their end. */
+static const uint8_t *border;   /* Between two regions. */
 static uint16_t right_flags;    /* Of a buffer of the right direction. */
 static bool packed;
 
@@ -162,6 +166,12 @@ change_memory(const void *p_, size_t size)
     uint8_t *p = CONST_CAST(void *, p_);
     uint8_t desc[16];
 
+    /* Not even hints are loaded from a virtqueue that is broken, or from
+     * elsewhere, unless this is a table, or a piece of one that crosses a
+     * border. */
+    CHECK(!running || running->usable);
+    CHECK(size > 8 || size == 1 || p == border
+          || (p >= ring && p + size <= ring + ring_size));
     if (mock_random(&seed, 3)) {
         return;
     }
@@ -254,11 +264,16 @@ race(enum virtq_access access, int n_rounds)
                   | (packed ? VIRTIO_BIT(VIRTIO_F_RING_PACKED) : 0)), access);
     right_flags = access == VIRTQ_DEVICE_WRITES ? VIRTQ_DESC_F_WRITE : 0;
     avail_idx = mock_at(&f.mock_mem, f.driver.avail + 2);
+    ring = mock_at(&f.mock_mem, f.driver.desc);
+    border = mock_at(&f.mock_mem, MOCK_B_GPA);
+    ring_size = f.driver.end - f.driver.desc;
     fixture_start(&f);
+    running = f.vq;
     for (int i = 0; i < n_rounds; i++) {
         struct virtq_chain chains[VIRTQ_MAX_BURST];
         struct virtq_pos avail, used, before;
         uint16_t n_descs = 0;
+        const struct virtq_seg *segs = f.vq->segs;
         size_t n;
 
         make_avail(&f);
@@ -266,6 +281,9 @@ race(enum virtq_access access, int n_rounds)
         n = virtq_take_avail(f.vq, chains, 8);
         for (size_t j = 0; j < n; j++) {
             touch(&f, &chains[j]);
+            CHECK(chains[j].segs >= segs);
+            segs = chains[j].segs + chains[j].n_segs;
+            CHECK(segs <= f.vq->segs + f.vq->max_segs);
             n_unusable += !chains[j].n_segs;
             n_descs += packed ? chains[j].n_descs : 1;
             virtq_add_used(f.vq, &chains[j], chains[j].size);
@@ -288,7 +306,9 @@ race(enum virtq_access access, int n_rounds)
         n_broken[f.vq->error]++;
         if (f.vq->error) {
             CHECK_EQ(n, 0);
+            running = NULL;
             fixture_start(&f);
+            running = f.vq;
         }
     }
 
@@ -302,6 +322,7 @@ race(enum virtq_access access, int n_rounds)
             CHECK(n_broken[i] > 0);
         }
     }
+    running = NULL;
     fixture_uninit(&f);
 }
 

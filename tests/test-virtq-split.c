@@ -246,57 +246,89 @@ make_avail(struct mock_driver *d, uint16_t head)
     d->chains[head % d->size].outstanding = true;
 }
 
+/* Makes a buffer available that is just as it should be, has 'vq' take it, and
+ * puts it back.  After that, the memory region and the driver's index are
+ * known, and the driver may still change what it wrote. */
+static void
+take_and_put_back(struct fixture *f)
+{
+    struct virtq_chain chains[1];
+
+    mock_put_desc(&f->mock_mem, f->driver.desc, BUF, 10,
+                  f->config.access == WRITES ? W : 0, 0);
+    make_avail(&f->driver, 0);
+    CHECK_EQ(virtq_take_avail(f->vq, chains, 1), 1);
+    CHECK(!virtq_has_avail(f->vq));
+    CHECK_EQ(chains[0].n_segs, 1);
+    virtq_put_back(f->vq, chains, 1);
+    mock_put_desc(&f->mock_mem, f->driver.desc, 0, 0, 0, 0);
+}
+
+/* Checks the chain of row 'i', as the first that its virtqueue sees or, if
+ * 'warm', not as the first. */
+static void
+test_chain(size_t i, bool warm)
+{
+    struct virtq_chain chains[VIRTQ_MAX_BURST];
+    bool broken = rows[i].error;
+    uint64_t token;
+    struct fixture f;
+    uint16_t head;
+    uint32_t len;
+
+    check_name = rows[i].name;
+    fixture_init(&f, 8, 0, INDIRECT, rows[i].access);
+    fixture_start(&f);
+    CHECK(!virtq_has_avail(f.vq));
+    if (warm) {
+        take_and_put_back(&f);
+    }
+    put_descs(&f.mock_mem, f.driver.desc, rows[i].descs);
+    put_descs(&f.mock_mem,
+              rows[i].table_at ? rows[i].table_at : TABLE, rows[i].table);
+
+    if (!warm) {
+        make_avail(&f.driver, 0);
+    }
+    CHECK(virtq_has_avail(f.vq));
+    CHECK_EQ(virtq_take_avail(f.vq, chains, VIRTQ_MAX_BURST), !broken);
+    CHECK_EQ(virtq_get_error(f.vq, NULL, NULL), rows[i].error);
+    CHECK_EQ(f.counters.broken, broken);
+    if (!broken) {
+        CHECK_EQ(chains[0].id, 0);
+        CHECK_EQ(chains[0].n_segs, rows[i].n_segs);
+        CHECK_EQ(chains[0].size, rows[i].size);
+        CHECK_EQ(f.counters.bad_chains, !rows[i].n_segs);
+        fixture_check_chain(&f, &chains[0]);
+    }
+
+    /* A good chain goes back, a bad one as well, a broken ring stays
+     * as it is, whatever we are asked to do. */
+    if (broken) {
+        memset(&chains[0], 0, sizeof chains[0]);
+    }
+    virtq_add_used(f.vq, &chains[0], chains[0].size);
+    virtq_publish_used(f.vq);
+    virtq_call(f.vq);
+    virtq_prefetch_next(f.vq);
+    virtq_enable_kicks(f.vq, true);
+    CHECK(!virtq_has_avail(f.vq));
+    CHECK_EQ(fixture_calls(&f), !broken);
+    CHECK_EQ(mock_driver_get_used(&f.driver, &head, &len, &token),
+             !broken);
+    CHECK_EQ(virtq_take_avail(f.vq, chains, VIRTQ_MAX_BURST), 0);
+    if (!broken) {
+        CHECK_EQ(len, rows[i].size);
+    }
+    fixture_uninit(&f);
+}
+
 static void
 test_chains(void)
 {
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-        struct virtq_chain chains[VIRTQ_MAX_BURST];
-        bool broken = rows[i].error;
-        uint64_t token;
-        struct fixture f;
-        uint16_t head;
-        uint32_t len;
-
-        check_name = rows[i].name;
-        fixture_init(&f, 8, 0, INDIRECT, rows[i].access);
-        fixture_start(&f);
-        put_descs(&f.mock_mem, f.driver.desc, rows[i].descs);
-        put_descs(&f.mock_mem,
-                  rows[i].table_at ? rows[i].table_at : TABLE, rows[i].table);
-
-        CHECK(!virtq_has_avail(f.vq));
-        make_avail(&f.driver, 0);
-        CHECK(virtq_has_avail(f.vq));
-        CHECK_EQ(virtq_take_avail(f.vq, chains, VIRTQ_MAX_BURST), !broken);
-        CHECK_EQ(virtq_get_error(f.vq, NULL, NULL), rows[i].error);
-        CHECK_EQ(f.counters.broken, broken);
-        if (!broken) {
-            CHECK_EQ(chains[0].id, 0);
-            CHECK_EQ(chains[0].n_segs, rows[i].n_segs);
-            CHECK_EQ(chains[0].size, rows[i].size);
-            CHECK_EQ(f.counters.bad_chains, !rows[i].n_segs);
-            fixture_check_chain(&f, &chains[0]);
-        }
-
-        /* A good chain goes back, a bad one as well, a broken ring stays
-         * as it is, whatever we are asked to do. */
-        if (broken) {
-            memset(&chains[0], 0, sizeof chains[0]);
-        }
-        virtq_add_used(f.vq, &chains[0], chains[0].size);
-        virtq_publish_used(f.vq);
-        virtq_call(f.vq);
-        virtq_prefetch_next(f.vq);
-        virtq_enable_kicks(f.vq, true);
-        CHECK(!virtq_has_avail(f.vq));
-        CHECK_EQ(fixture_calls(&f), !broken);
-        CHECK_EQ(mock_driver_get_used(&f.driver, &head, &len, &token),
-                 !broken);
-        CHECK_EQ(virtq_take_avail(f.vq, chains, VIRTQ_MAX_BURST), 0);
-        if (!broken) {
-            CHECK_EQ(len, rows[i].size);
-        }
-        fixture_uninit(&f);
+        test_chain(i, false);
+        test_chain(i, true);
     }
 }
 
