@@ -188,7 +188,8 @@ handle_get_features(struct vhu_frontend *fe, unsigned int index OVS_UNUSED,
 {
     uint64_t offered = reply->payload.u64;
     uint64_t always = VIRTIO_BIT(VIRTIO_F_VERSION_1);
-    uint64_t needed = always | fe->config.needed_features;
+    uint64_t needed = (fe->config.look_only ? 0
+                       : always | fe->config.needed_features);
     uint64_t wanted = (needed | fe->config.features
                        | VIRTIO_BIT(VHOST_USER_F_PROTOCOL_FEATURES));
 

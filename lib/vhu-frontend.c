@@ -135,6 +135,7 @@ vhu_frontend_set_config(struct vhu_frontend *fe,
 
     if (old->features == config->features
         && old->needed_features == config->needed_features
+        && old->look_only == config->look_only
         && old->protocol_features == config->protocol_features
         && old->n_pairs == config->n_pairs
         && old->queue_size == config->queue_size

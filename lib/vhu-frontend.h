@@ -138,6 +138,8 @@ struct vhu_frontend_config {
                                  * are. */
     uint64_t needed_features;   /* Do not start without them.
                                  * VIRTIO_F_VERSION_1 always is. */
+    bool look_only;             /* Never to be started: no feature is needed
+                                 * to negotiate. */
     uint64_t protocol_features; /* Wanted: VHU_FRONTEND_PROTOCOL_FEATURES, or
                                  * less in tests. */
     unsigned int n_pairs;       /* Wanted queue pairs, 1 to

@@ -130,6 +130,7 @@ vhost_port_open(struct vhost_port *port, const char *command,
         .buf_size = MAX(MIN_BUF_SIZE, ROUND_UP(config->max_packet
                                                + VIRTIO_NET_HDR_LEN, 64)),
         .hugepages = config->hugepages,
+        .look_only = config->look_only,
     };
 
     if (config->packed) {
@@ -152,9 +153,22 @@ vhost_port_open(struct vhost_port *port, const char *command,
                                    &fe_config, &ops, port);
 }
 
+static void
+print_problem(struct vhost_port *port)
+{
+    fprintf(stderr, "%s: %s: %s\n", port->command, port->path,
+            port->problem);
+    port->reported = true;
+    port->complained = true;
+}
+
 void
 vhost_port_close(struct vhost_port *port)
 {
+    if (port->command && port->problem && !port->reported && !port->n_ups) {
+        /* All was over before it seemed worth a line. */
+        print_problem(port);
+    }
     vhu_frontend_destroy(port->fe);
     free(port->problem);
     free(port->path);
@@ -184,10 +198,7 @@ port_report(struct vhost_port *port)
     }
     if (port->command && port->problem && !port->reported
         && time_msec() >= port->report) {
-        fprintf(stderr, "%s: %s: %s\n", port->command, port->path,
-                port->problem);
-        port->reported = true;
-        port->complained = true;
+        print_problem(port);
     }
     port->up = up;
 }

@@ -62,6 +62,7 @@ struct vhost_port_config {
     bool packed;
     bool no_mergeable;
     bool hugepages;
+    bool look_only;             /* Only negotiate, with any back-end. */
     unsigned int n_pairs;
     uint32_t queue_size;
     uint32_t max_packet;        /* Longest packet, without its header. */

@@ -304,6 +304,7 @@ vhost_probe_main(int argc, char *argv[])
     bool done;
 
     vhost_port_config_init(&o.config);
+    o.config.look_only = true;
     parse_options(argc, argv, &o);
     vhost_catch_signals();
     vhost_port_open(&port, NULL, o.path, &o.config);

@@ -24,7 +24,8 @@ import time
 import pytest
 
 import vhost_tool
-from frontend import frame
+from backend import Backend
+from frontend import F_MRG_RXBUF, bits, frame
 from switch import wait_for
 
 pytestmark = pytest.mark.ours
@@ -96,6 +97,15 @@ def test_probe_waits_for_a_client(switch):
     result = json.loads(vhost_tool.run("probe", "--listen", "--json", path))
     assert result["queue_pairs"] == 128
     assert not os.path.exists(path)
+
+
+def test_probe_legacy(tmp_path):
+    """A back-end that we could not use can be questioned all the same."""
+    path = tmp_path / "b.sock"
+    with Backend(str(path), features=bits(F_MRG_RXBUF)) as backend:
+        output = vhost_tool.run("probe", path)
+        assert " device             legacy\n" in output
+        assert backend.connections == 1
 
 
 def test_probe_says_why_not(switch, ports, tmp_path):
@@ -295,6 +305,19 @@ def test_perf_without_a_back_end(tmp_path):
     """It waits, but not for ever."""
     assert "no such file" in vhost_tool.run(
         "perf", "--wait=0.8", tmp_path / "nothing", status=1)
+
+
+@pytest.mark.parametrize("command", ["perf", "send", "receive"])
+def test_short_wait_has_a_reason(tmp_path, command):
+    """Also if it is over before a problem is worth a line."""
+    args = {"perf": ["--wait=0.2"], "receive": ["--duration=0.2"],
+            "send": ["--wait=0.2"]}[command]
+    if command != "perf":
+        args.append(write_pcap(tmp_path / "x.pcap", []))
+        args.insert(1, tmp_path / "nothing")
+    else:
+        args.append(tmp_path / "nothing")
+    assert "no such file" in vhost_tool.run(command, *args, status=1)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
