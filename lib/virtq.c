@@ -31,6 +31,9 @@
 
 const virtio_le16 virtq_zero;
 
+/* virtq_has_avail() relies on it. */
+BUILD_ASSERT_DECL(!offsetof(struct virtq, poll));
+
 static void virtq_notify(struct virtq *);
 
 /* The format is looked at once for each of the functions below, which means
