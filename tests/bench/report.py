@@ -203,6 +203,15 @@ def command_lines(cases):
     return "\n".join(lines)
 
 
+def resumed(data):
+    """The runs before that some of the cases are from."""
+    return "".join(
+        f"- Cases of this run and of one before: {old['date']}, "
+        f"{old['runs']} rounds of {old['seconds']} s, `{old['command']}`, "
+        + ", ".join(old["versions"].values()) + "\n"
+        for old in data.get("resumed", []))
+
+
 def markdown(data):
     """The whole report."""
     cases = data["cases"]
@@ -216,7 +225,8 @@ def markdown(data):
         f"\"~\" is a figure of which the rounds differ by more than {NOISY} "
         "%.\n",
         "\n".join(f"- {name}: {version}"
-                  for name, version in data["versions"].items()) + "\n",
+                  for name, version in data["versions"].items()) + "\n"
+        + resumed(data),
         "## Through the switch\n\n" + switch_table(cases),
         "## The engine alone\n\nWithout a switch the guests are the limit: "
         "compare busy cycles.\n\n" + engine_table(cases)]
@@ -224,7 +234,8 @@ def markdown(data):
         parts.append("## Idle ports\n\n" + idle_table(data["idle"])
                      + "\nAn empty poll of our port, and a notification, "
                      "without a switch:\n\n"
-                     + "```\n" + data["parts"] + "```\n")
+                     + "```\n" + data.get("parts", "Not measured.\n")
+                     + "```\n")
     parts.append("## Notes\n\n" + (notes(cases) or "None.") + "\n")
     parts.append(f"## Command lines\n\nAll of it: `{data['command']}`\n\n"
                  + command_lines(cases))
