@@ -398,12 +398,19 @@ make_memory(struct vhu_frontend *fe, char **error)
     return 0;
 }
 
+/* The kick eventfd is a new one, since an earlier back-end may still have the
+ * last one. */
 static int
 make_eventfds(struct vhu_frontend *fe, struct vhu_fe_vring *vring)
 {
-    int retval = (fe->config.poll_kick ? 0
-                  : vhu_fe_make_eventfd(&vring->kick_fd));
+    int retval;
 
+    if (vring->kick_fd >= 0) {
+        close(vring->kick_fd);
+        vring->kick_fd = -1;
+    }
+    retval = (fe->config.poll_kick ? 0
+              : vhu_fe_make_eventfd(&vring->kick_fd));
     if (!retval && vring->call == VHU_FE_CALL_UNMASKED) {
         retval = vhu_fe_make_eventfd(&vring->call_fd);
     } else if (!retval && vring->call == VHU_FE_CALL_MASKED) {

@@ -506,6 +506,30 @@ test_listen(struct be *be)
     }
 }
 
+/* A back-end that is gone may still have the kick eventfd: it can take the
+ * kicks of the next one, or block ours. */
+static void
+test_old_kick(struct be *be)
+{
+    uint64_t n;
+    int old;
+
+    be_up(be);
+    old = dup(be->vrings[1].kick);
+    assert(read(old, &n, sizeof n) == sizeof n);
+    assert(!fcntl(old, F_SETFL, 0));
+
+    be_connect(be);
+    be_up(be);
+    n = 0;
+    assert(fcntl(be->vrings[1].kick, F_GETFL) & O_NONBLOCK);
+    assert(read(be->vrings[1].kick, &n, sizeof n) == sizeof n);
+    printf("%"PRIu64" new kick\n", n);
+    assert(!fcntl(old, F_SETFL, O_NONBLOCK));
+    printf("%d bytes at the old one\n", (int) read(old, &n, sizeof n));
+    close(old);
+}
+
 /* Reports errors without end.  That must not keep our thread from sleeping. */
 static void
 test_errors(struct be *be)
@@ -541,6 +565,7 @@ static const struct {
     { "channel-end", test_channel_end, 1 },
     { "channel-config", test_channel_config, 1 },
     { "channel-flood", test_channel_flood, 1 },
+    { "old-kick", test_old_kick, 1 },
     { "errors", test_errors, 1 },
     { "retry", test_retry, 1 },
     { "listen", test_listen, 1 },
