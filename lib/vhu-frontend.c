@@ -446,6 +446,12 @@ vhu_frontend_get_reason(struct vhu_frontend *fe)
     return reason;
 }
 
+uint64_t
+vhu_frontend_get_n_errors(const struct vhu_frontend *fe)
+{
+    return fe->n_errors;
+}
+
 const char *
 vhu_frontend_get_mtu_error(const struct vhu_frontend *fe)
 {

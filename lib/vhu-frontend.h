@@ -374,6 +374,10 @@ void vhu_frontend_set_mtu(struct vhu_frontend *fe, uint16_t mtu);
 /* Returns why the back-end does not have the wanted MTU, or null. */
 const char *vhu_frontend_get_mtu_error(const struct vhu_frontend *fe);
 
+/* Returns how many errors in virtqueues the back-end has reported
+ * (SET_VRING_ERR), on all connections. */
+uint64_t vhu_frontend_get_n_errors(const struct vhu_frontend *fe);
+
 /* Operations that are asked for once.  They return 0 if the operation has
  * begun or will, and ops->done() will be called; or a positive errno:
  * ENOTCONN, or EOPNOTSUPP if the back-end lacks the feature. */

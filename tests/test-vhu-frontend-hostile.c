@@ -548,6 +548,7 @@ test_errors(struct be *be)
         n_runs++;
     }
     printf("%s\n", n_runs <= 50 ? "few runs" : "many runs");
+    assert(vhu_frontend_get_n_errors(be->fe));
     assert(vhu_frontend_is_up(be->fe));
 }
 

@@ -230,6 +230,8 @@ vhu_unixctl_frontend_to_json(struct json *object,
     vhu_unixctl_put_number(object, "wanted_queue_pairs",
                            vhu_options_n_pairs(&netdev->options));
     vhu_unixctl_put_number(object, "offered_queue_pairs", info->queue_num);
+    vhu_unixctl_put_number(object, "reported_errors",
+                           vhu_frontend_get_n_errors(frontend));
     if (mtu_error) {
         json_object_put_string(object, "mtu_error", mtu_error);
     }
