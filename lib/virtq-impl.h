@@ -66,31 +66,10 @@ struct virtq_packed_ring {
 };
 
 struct virtq {
-    struct virtq_poll poll;     /* Like the members of the second group. */
-
-    /* Constant. */
-    PADDED_MEMBERS(CACHE_LINE_SIZE,
-        enum virtq_format format;
-        enum virtq_access access;
-        uint32_t size;          /* Descriptors. */
-        uint64_t features;      /* Negotiated. */
-        bool event_idx;         /* VIRTIO_F_EVENT_IDX. */
-        bool indirect;          /* VIRTIO_F_INDIRECT_DESC. */
-        bool notify_on_empty;   /* VIRTIO_F_NOTIFY_ON_EMPTY. */
-        union {
-            struct virtq_split_ring split;
-            struct virtq_packed_ring packed;
-        };
-        const struct vhu_mem *mem;
-        struct virtq_counters *counters;
-        struct virtq_seg *segs; /* Space for the segments of a burst. */
-        size_t max_segs;
-        void *table;            /* Copy of an indirect table. */
-    );
-
     /* Under the lock of the vring, but for the loads of virtq_has_avail().
      * Written in every burst, hence on cache lines of their own. */
     PADDED_MEMBERS(CACHE_LINE_SIZE,
+        struct virtq_poll poll;
         struct virtq_pos next_avail; /* Next available buffer to take. */
         struct virtq_pos next_used;  /* Next place to write a used one. */
         struct virtq_pos published;  /* 'next_used' as the driver sees it. */
@@ -121,6 +100,26 @@ struct virtq {
         enum virtq_error error;
         uint64_t error_value;
         uint64_t error_limit;
+    );
+
+    /* Constant. */
+    PADDED_MEMBERS(CACHE_LINE_SIZE,
+        enum virtq_format format;
+        enum virtq_access access;
+        uint32_t size;          /* Descriptors. */
+        uint64_t features;      /* Negotiated. */
+        bool event_idx;         /* VIRTIO_F_EVENT_IDX. */
+        bool indirect;          /* VIRTIO_F_INDIRECT_DESC. */
+        bool notify_on_empty;   /* VIRTIO_F_NOTIFY_ON_EMPTY. */
+        union {
+            struct virtq_split_ring split;
+            struct virtq_packed_ring packed;
+        };
+        const struct vhu_mem *mem;
+        struct virtq_counters *counters;
+        struct virtq_seg *segs; /* Space for the segments of a burst. */
+        size_t max_segs;
+        void *table;            /* Copy of an indirect table. */
     );
 };
 
