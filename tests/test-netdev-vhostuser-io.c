@@ -594,18 +594,25 @@ test_hostile(void)
 enum { N_SENDERS = 3, N_BATCHES = 3000 };
 
 static atomic_uint n_senders_left;
+static atomic_bool enough;      /* The ring has been gone round. */
 
+/* Sends at least N_BATCHES, and until that is enough, which depends on who
+ * gets the CPU.  Returns how many packets. */
 static void *
 sender_main(void *port_)
 {
     struct port *port = port_;
+    uintptr_t n_sent = 0;
+    bool done = false;
     unsigned int orig;
 
-    for (int i = 0; i < N_BATCHES; i++) {
+    for (int i = 0; i < N_BATCHES || !done; i++) {
         send_packets(port, 1 + i % 32, 60 + i % 1400, 1);
+        n_sent += 1 + i % 32;
+        atomic_read(&enough, &done);
     }
     atomic_sub(&n_senders_left, 1, &orig);
-    return NULL;
+    return (void *) n_sent;
 }
 
 static void
@@ -616,12 +623,10 @@ test_threads(void)
     unsigned int n_left;
     struct port port;
 
-    for (int i = 0; i < N_BATCHES; i++) {
-        n_sent += N_SENDERS * (1 + i % 32);
-    }
     port_init(&port, VIRTQ_DEVICE_WRITES, 128, VIRTIO_BIT(VIRTIO_F_VERSION_1));
     add_bufs(&port, 128, 1526, 0);
     atomic_init(&n_senders_left, N_SENDERS);
+    atomic_init(&enough, false);
     for (int i = 0; i < N_SENDERS; i++) {
         threads[i] = ovs_thread_create("sender", sender_main, &port);
     }
@@ -638,10 +643,16 @@ test_threads(void)
         ovsrcu_set_hidden(&port.vring->vq, NULL);
         ovs_spin_unlock(&port.vring->lock);
         ovsrcu_set(&port.vring->vq, port.f.vq);
+        if (n_used > 128) {
+            atomic_store(&enough, true);
+        }
         atomic_read(&n_senders_left, &n_left);
     } while (n_left);
     for (int i = 0; i < N_SENDERS; i++) {
-        xpthread_join(threads[i], NULL);
+        void *n;
+
+        xpthread_join(threads[i], &n);
+        n_sent += (uintptr_t) n;
     }
     for (uint16_t head; mock_driver_get_used(&port.f.driver, &head,
                                              &(uint32_t) { 0 },
