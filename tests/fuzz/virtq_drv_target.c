@@ -123,8 +123,8 @@ drive(struct target *t, const uint8_t in[4])
 static void
 use(struct target *t, const uint8_t in[4])
 {
-    uint32_t id = in[1] & 0x80 ? in[1] * 0x1010101 : in[1] % SIZE;
-    uint32_t len = in[2] & 0x80 ? in[2] * 0x1010101 : in[2];
+    uint32_t id = in[1] & 0x80 ? in[1] * 0x1010101u : in[1] % SIZE;
+    uint32_t len = in[2] & 0x80 ? in[2] * 0x1010101u : in[2];
 
     if (t->config.format == VIRTQ_SPLIT) {
         uint8_t *elem = t->device + 4 + 8 * (t->used_idx % SIZE);
