@@ -341,38 +341,12 @@ virtq_drv_packed_publish_avail(struct virtq_drv *vq)
 }
 
 /* Returns true if the device wants to be notified of what has been published
- * since the last time.
- *
- * virtio, "Driver and Device Event Suppression". */
+ * since the last time. */
 bool
 virtq_drv_packed_wants_kick(struct virtq_drv *vq)
 {
-    struct virtq_pos event;
-    uint32_t behind, both;
-
-    /* Between the store of the flags and the load below: otherwise the device,
-     * which first says that it wants to be notified and then looks at the
-     * flags, could see the old ones while we see its old wish. */
-    virtio_fence_full();
-
-    /* Both fields at once, or they might not belong together. */
-    both = virtio_load_le32(ALIGNED_CAST(const virtio_le32 *,
-                                         vq->packed.device_event));
-    switch ((both >> 16) & 3) {
-    case RING_EVENT_FLAGS_DISABLE:
-        return false;
-
-    case RING_EVENT_FLAGS_DESC:
-        event = virtq_pos_from_event(both);
-        if (!vq->event_idx || event.idx >= vq->size) {
-            return true;
-        }
-        behind = virtq_pos_distance(event, vq->published, vq->size);
-        return behind && behind <= vq->n_unkicked;
-
-    default:
-        return true;
-    }
+    return virtq_pos_need_event(vq->packed.device_event, vq->event_idx,
+                                vq->published, vq->n_unkicked, vq->size);
 }
 
 void

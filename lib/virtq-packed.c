@@ -24,6 +24,7 @@
 #include "openvswitch/util.h"
 #include "util.h"
 #include "virtq-impl.h"
+#include "virtq-pos.h"
 
 /* Both flags that say whose a descriptor is. */
 #define OWNER_FLAGS (VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED)
@@ -34,19 +35,7 @@ static bool read_chain(struct virtq *, struct virtq_pos, struct virtq_walk *,
 static bool read_table(struct virtq *, struct virtq_walk *,
                        const struct virtq_desc_copy *);
 
-/* Positions.  The size of a ring need not be a power of 2. */
-
-/* Moves 'pos' on by 'n', which must not be greater than 'size'. */
-static ALWAYS_INLINE inline struct virtq_pos
-pos_add(struct virtq_pos pos, uint32_t n, uint32_t size)
-{
-    uint32_t idx = pos.idx + n;
-    bool wraps = idx >= size;
-
-    pos.idx = wraps ? idx - size : idx;
-    pos.wrap ^= wraps;
-    return pos;
-}
+/* Positions: see also virtq-pos.h. */
 
 /* Moves 'pos' back by 'n', which must not be greater than 'size'. */
 static struct virtq_pos
@@ -56,36 +45,6 @@ pos_sub(struct virtq_pos pos, uint32_t n, uint32_t size)
 
     pos.idx = wraps ? pos.idx + size - n : pos.idx - n;
     pos.wrap ^= wraps;
-    return pos;
-}
-
-/* Returns how far 'b' is ahead of 'a', less than two times 'size'. */
-static uint32_t
-pos_distance(struct virtq_pos a, struct virtq_pos b, uint32_t size)
-{
-    uint32_t distance = 2 * size + b.idx - a.idx;
-
-    if (a.wrap != b.wrap) {
-        distance += size;
-    }
-    return distance % (2 * size);
-}
-
-/* The form that positions have in the event suppression structures. */
-static uint16_t
-pos_to_event(struct virtq_pos pos)
-{
-    return pos.idx | (pos.wrap ? 0x8000 : 0);
-}
-
-static struct virtq_pos
-pos_from_event(uint16_t event)
-{
-    struct virtq_pos pos = {
-        .idx = event & 0x7fff,
-        .wrap = event & 0x8000,
-    };
-
     return pos;
 }
 
@@ -202,7 +161,7 @@ is_plausible(const struct virtq *vq, struct virtq_pos low, uint32_t n,
     if (pos.idx >= size) {
         return false;
     }
-    n_tail = pos_distance(low, pos, size);
+    n_tail = virtq_pos_distance(low, pos, size);
     if (!n_tail) {
         return true;
     }
@@ -219,7 +178,7 @@ is_plausible(const struct virtq *vq, struct virtq_pos low, uint32_t n,
         if (!(load_flags(vq, low.idx) & VIRTQ_DESC_F_NEXT)) {
             return false;
         }
-        low = pos_add(low, 1, size);
+        low = virtq_pos_add(low, 1, size);
     }
     return true;
 }
@@ -230,7 +189,7 @@ is_plausible(const struct virtq *vq, struct virtq_pos low, uint32_t n,
 static uint16_t
 note_from_pos(const struct virtq *vq, struct virtq_pos pos)
 {
-    uint16_t note = pos_to_event(pos);
+    uint16_t note = virtq_pos_to_event(pos);
 
     return note || vq->size > 0x7fff ? note : 0x8000 | vq->size;
 }
@@ -238,7 +197,7 @@ note_from_pos(const struct virtq *vq, struct virtq_pos pos)
 static bool
 note_to_pos(const struct virtq *vq, uint16_t note, struct virtq_pos *pos)
 {
-    *pos = pos_from_event(note);
+    *pos = virtq_pos_from_event(note);
     if (pos->wrap && pos->idx == vq->size) {
         pos->idx = 0;
         pos->wrap = false;
@@ -265,7 +224,7 @@ read_note(const struct virtq *vq, struct virtq_pos low, uint32_t n,
     }
 
     /* From the lap before that. */
-    if (pos_distance(*pos, low, vq->size) < vq->size) {
+    if (virtq_pos_distance(*pos, low, vq->size) < vq->size) {
         *pos = low;
         return true;
     }
@@ -312,7 +271,8 @@ set_start(struct virtq *vq, const struct virtq_config *config)
     }
 
     /* The flags that a device may have left out do no harm otherwise. */
-    finish_burst(vq, used, vq->size - pos_distance(used, driver, vq->size));
+    finish_burst(vq, used,
+                 vq->size - virtq_pos_distance(used, driver, vq->size));
     set_next_avail(vq, used);
     vq->next_used = used;
     vq->published = used;
@@ -404,7 +364,7 @@ take_avail(struct virtq *vq, struct virtq_chain chains[], size_t max,
             break;
         }
         virtq_prefetch_chain(chain, access);
-        pos = pos_add(pos, chain->n_descs, vq->size);
+        pos = virtq_pos_add(pos, chain->n_descs, vq->size);
         burst.n++;
     }
     if (OVS_UNLIKELY(!vq->usable)) {
@@ -450,7 +410,7 @@ read_chain(struct virtq *vq, struct virtq_pos pos, struct virtq_walk *walk,
         }
         *n_slots = *n_slots + 1;
         walk->n_descs++;
-        pos = pos_add(pos, 1, vq->size);
+        pos = virtq_pos_add(pos, 1, vq->size);
         *desc = read_desc(&vq->packed.desc[pos.idx]);
     }
 }
@@ -534,7 +494,7 @@ virtq_packed_n_avail_descs(const struct virtq *vq)
 
     while (n < vq->size && (load_flags(vq, pos.idx) & OWNER_FLAGS)
            == avail_flags(pos.wrap)) {
-        pos = pos_add(pos, 1, vq->size);
+        pos = virtq_pos_add(pos, 1, vq->size);
         n++;
     }
     return n;
@@ -562,7 +522,7 @@ virtq_packed_prefetch_next(struct virtq *vq)
             break;
         }
         virtq_prefetch_desc(vq, virtio_load_le64(&desc->addr));
-        pos = pos_add(pos, 1, vq->size);
+        pos = virtq_pos_add(pos, 1, vq->size);
     }
     if (i < n) {
         OVS_PREFETCH(&descs[pos.idx]);
@@ -570,7 +530,7 @@ virtq_packed_prefetch_next(struct virtq *vq)
     }
     for (; i < 2 * n; i += 4) {
         virtq_prefetch_write(&descs[pos.idx]);
-        pos = pos_add(pos, MIN(4, vq->size), vq->size);
+        pos = virtq_pos_add(pos, MIN(4, vq->size), vq->size);
     }
 }
 
@@ -604,7 +564,7 @@ virtq_packed_add_used(struct virtq *vq, const struct virtq_chain chains[],
         }
         vq->n_unpublished += chains[i].n_descs;
         vq->note_due |= chains[i].n_descs != 1;
-        pos = pos_add(pos, chains[i].n_descs, vq->size);
+        pos = virtq_pos_add(pos, chains[i].n_descs, vq->size);
     }
     vq->next_used = pos;
 }
@@ -635,38 +595,13 @@ virtq_packed_publish_used(struct virtq *vq)
 }
 
 /* Returns true if the driver wants to be notified of what has been published
- * since the last time.
- *
- * virtio, "Driver and Device Event Suppression". */
+ * since the last time. */
 bool
 virtq_packed_wants_call(struct virtq *vq)
 {
-    struct virtq_pos event;
-    uint32_t behind, both;
-
-    /* Between the store of the flags and the load below: otherwise the driver,
-     * which first says that it wants to be notified and then looks at the
-     * flags, could see the old ones while we see its old wish. */
-    virtio_fence_full();
-
-    /* Both fields at once, or they might not belong together. */
-    both = virtio_load_le32(ALIGNED_CAST(const virtio_le32 *,
-                                         vq->packed.driver_event));
-    switch ((both >> 16) & 3) {
-    case RING_EVENT_FLAGS_DISABLE:
-        return false;
-
-    case RING_EVENT_FLAGS_DESC:
-        event = pos_from_event(both);
-        if (!vq->event_idx || vq->force_call || event.idx >= vq->size) {
-            return true;
-        }
-        behind = pos_distance(event, vq->published, vq->size);
-        return behind && behind <= vq->n_unsignalled;
-
-    default:
-        return true;
-    }
+    return virtq_pos_need_event(vq->packed.driver_event,
+                                vq->event_idx && !vq->force_call,
+                                vq->published, vq->n_unsignalled, vq->size);
 }
 
 void
@@ -680,7 +615,7 @@ virtq_packed_enable_kicks(struct virtq *vq)
         desc = note_from_pos(vq, vq->published);
     } else if (vq->event_idx) {
         flags = RING_EVENT_FLAGS_DESC;
-        desc = pos_to_event(vq->next_avail);
+        desc = virtq_pos_to_event(vq->next_avail);
     }
 
     /* Both fields at once, as the driver may read them. */

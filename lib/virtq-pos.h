@@ -20,13 +20,17 @@
 /* Places in a packed ring
  * =======================
  *
- * Arithmetic of "struct virtq_pos", for both sides of a virtqueue.  The size
- * of a packed ring need not be a power of 2. */
+ * Arithmetic of "struct virtq_pos", and what compares such places, for both
+ * sides of a virtqueue.  The size of a packed ring need not be a power of
+ * 2. */
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "compiler.h"
+#include "openvswitch/util.h"
+#include "virtio-barrier.h"
+#include "virtio-spec.h"
 #include "virtq.h"
 
 /* Moves 'pos' on by 'n', which must not be greater than 'size'. */
@@ -70,6 +74,44 @@ virtq_pos_from_event(uint16_t event)
     };
 
     return pos;
+}
+
+/* Returns true if the other side, whose event suppression structure is
+ * 'suppression', wants to be notified that the descriptors before 'published',
+ * 'n_new' of them since the last time, are available or used.  'event_idx'
+ * tells whether a descriptor that it names counts.
+ *
+ * virtio, "Driver and Device Event Suppression". */
+static inline bool
+virtq_pos_need_event(const struct pvirtq_event_suppress *suppression,
+                     bool event_idx, struct virtq_pos published,
+                     uint32_t n_new, uint32_t size)
+{
+    struct virtq_pos event;
+    uint32_t behind, both;
+
+    /* Between the store of the flags and the load below: otherwise the other
+     * side, which first says that it wants to be notified and then looks at
+     * the flags, could see the old ones while we see its old wish. */
+    virtio_fence_full();
+
+    /* Both fields at once, or they might not belong together. */
+    both = virtio_load_le32(ALIGNED_CAST(const virtio_le32 *, suppression));
+    switch ((both >> 16) & 3) {
+    case RING_EVENT_FLAGS_DISABLE:
+        return false;
+
+    case RING_EVENT_FLAGS_DESC:
+        event = virtq_pos_from_event(both);
+        if (!event_idx || event.idx >= size) {
+            return true;
+        }
+        behind = virtq_pos_distance(event, published, size);
+        return behind && behind <= n_new;
+
+    default:
+        return true;
+    }
 }
 
 #endif /* virtq-pos.h */

@@ -239,7 +239,7 @@ make_avail(struct fixture *f)
     }
     loop = !mock_random(&seed, 20);
     for (int i = loop ? SIZE - 1 : mock_random(&seed, SIZE); i >= 0; i--) {
-        struct virtq_pos pos = pos_add(f->vq->next_avail, i, SIZE);
+        struct virtq_pos pos = virtq_pos_add(f->vq->next_avail, i, SIZE);
         uint8_t *p = mock_at(&f->mock_mem, f->driver.desc + 16 * pos.idx);
         uint16_t flags;
 
@@ -297,8 +297,8 @@ race(enum virtq_access access, int n_rounds)
         /* What came in went out again. */
         virtq_get_base(f.vq, &avail, &used);
         if (packed) {
-            CHECK_EQ(pos_distance(before, used, SIZE), n_descs);
-            CHECK_EQ(pos_distance(used, avail, SIZE), 0);
+            CHECK_EQ(virtq_pos_distance(before, used, SIZE), n_descs);
+            CHECK_EQ(virtq_pos_distance(used, avail, SIZE), 0);
         } else {
             CHECK_EQ((uint16_t) (used.idx - before.idx), n_descs);
         }
