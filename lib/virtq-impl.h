@@ -349,9 +349,9 @@ virtq_prefetch_chain(const struct virtq_chain *chain, enum virtq_access access)
     }
 }
 
-/* Starts loading what the user of the chain that begins with 'desc' will touch
- * first, as virtq_prefetch_chain() does.  This is but a hint: 'desc' has not
- * been checked and may change. */
+/* Starts loading what the user of a chain whose first buffer is at guest
+ * address 'gpa' will touch first, a burst ahead of virtq_prefetch_chain().
+ * This is but a hint: 'gpa' has not been checked and may change. */
 static ALWAYS_INLINE inline void
 virtq_prefetch_desc(const struct virtq *vq, uint64_t gpa)
 {
