@@ -77,18 +77,6 @@ struct ring {
     struct packed_desc *pdesc;  /* Packed. */
 };
 
-/* Loads the cache line of 'p' to write it.  __builtin_prefetch() loads it to
- * read unless told that the CPU has this instruction, which all have. */
-static ALWAYS_INLINE inline void
-prefetch_write(const void *p)
-{
-#if defined(__x86_64__)
-    asm volatile("prefetchw %0" : : "m" (*(const char *) p));
-#else
-    OVS_PREFETCH_WRITE(p);
-#endif
-}
-
 /* A buffer: where the packet is, or will be. */
 struct buffer {
     uint8_t *va;
@@ -163,8 +151,8 @@ static ALWAYS_INLINE inline void
 prefetch_buffer(const struct ring *ring, const struct buffer *b)
 {
     if (ring->receives) {
-        prefetch_write(b->va - VIRTIO_NET_HDR_LEN);
-        prefetch_write(b->va);
+        virtq_prefetch_write(b->va - VIRTIO_NET_HDR_LEN);
+        virtq_prefetch_write(b->va);
     } else {
         OVS_PREFETCH(b->va);
     }
@@ -289,7 +277,7 @@ use_split(struct ring *ring, const struct buffer bufs[],
     OVS_PREFETCH(&ring->avail->idx);
     OVS_PREFETCH(&ring->avail->ring[(uint16_t) (ring->next + n)
                                     & (ring->size - 1)]);
-    prefetch_write(&ring->used->ring[ring->next & (ring->size - 1)]);
+    virtq_prefetch_write(&ring->used->ring[ring->next & (ring->size - 1)]);
 }
 
 /* Packed. */
