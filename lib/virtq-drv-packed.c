@@ -23,21 +23,6 @@
 #include "virtq-drv-impl.h"
 #include "virtq-pos.h"
 
-/* Both flags that say whose a descriptor is. */
-#define OWNER_FLAGS (VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED)
-
-static ALWAYS_INLINE inline uint16_t
-avail_flags(bool wrap)
-{
-    return wrap ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED;
-}
-
-static ALWAYS_INLINE inline uint16_t
-used_flags(bool wrap)
-{
-    return wrap ? OWNER_FLAGS : 0;
-}
-
 /* Sets up what is particular to this format, in memory that is zero. */
 void
 virtq_drv_packed_init(struct virtq_drv *vq)
@@ -69,8 +54,8 @@ read_used(const struct virtq_drv *vq, struct virtq_pos pos, uint16_t *id,
     uint64_t rest;
 
     if (VIRTIO_TSAN
-        && ((virtio_load_acquire_le16(&desc->flags) & OWNER_FLAGS)
-            != used_flags(pos.wrap))) {
+        && ((virtio_load_acquire_le16(&desc->flags) & PVIRTQ_OWNER_FLAGS)
+            != pvirtq_used_flags(pos.wrap))) {
         return false;
     }
 
@@ -81,7 +66,7 @@ read_used(const struct virtq_drv *vq, struct virtq_pos pos, uint16_t *id,
                                                  &desc->len));
     *len = rest;
     *id = rest >> 32;
-    return (rest >> 48 & OWNER_FLAGS) == used_flags(pos.wrap);
+    return (rest >> 48 & PVIRTQ_OWNER_FLAGS) == pvirtq_used_flags(pos.wrap);
 }
 
 /* Takes up to 'max' used chains, in the order in which they were used, and
@@ -157,8 +142,9 @@ virtq_drv_packed_n_used(const struct virtq_drv *vq)
     uint16_t idx = __atomic_load_n(&vq->next_used.idx, __ATOMIC_RELAXED);
     bool wrap = __atomic_load_n(&vq->next_used.wrap, __ATOMIC_RELAXED);
 
-    return ((virtio_load_le16(&vq->packed.desc[idx].flags) & OWNER_FLAGS)
-            == used_flags(wrap));
+    return ((virtio_load_le16(&vq->packed.desc[idx].flags)
+             & PVIRTQ_OWNER_FLAGS)
+            == pvirtq_used_flags(wrap));
 }
 
 void
@@ -227,7 +213,7 @@ add_desc(struct virtq_drv *vq, uint64_t addr, uint32_t len, uint16_t id,
 {
     struct pvirtq_desc *desc = &vq->packed.desc[vq->next_avail.idx];
 
-    flags |= avail_flags(vq->next_avail.wrap);
+    flags |= pvirtq_avail_flags(vq->next_avail.wrap);
     virtio_store_le64(&desc->addr, addr);
 
     /* The device looks at no descriptor of the burst before it has seen the

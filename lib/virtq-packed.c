@@ -26,9 +26,6 @@
 #include "virtq-impl.h"
 #include "virtq-pos.h"
 
-/* Both flags that say whose a descriptor is. */
-#define OWNER_FLAGS (VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED)
-
 static void set_start(struct virtq *, const struct virtq_config *);
 static bool read_chain(struct virtq *, struct virtq_pos, struct virtq_walk *,
                        struct virtq_desc_copy *, uint32_t *n_slots);
@@ -46,18 +43,6 @@ pos_sub(struct virtq_pos pos, uint32_t n, uint32_t size)
     pos.idx = wraps ? pos.idx + size - n : pos.idx - n;
     pos.wrap ^= wraps;
     return pos;
-}
-
-static ALWAYS_INLINE inline uint16_t
-avail_flags(bool wrap)
-{
-    return wrap ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED;
-}
-
-static ALWAYS_INLINE inline uint16_t
-used_flags(bool wrap)
-{
-    return wrap ? OWNER_FLAGS : 0;
 }
 
 /* Sets up what is particular to this format.  Returns 0 or a positive errno
@@ -92,8 +77,8 @@ set_next_avail(struct virtq *vq, struct virtq_pos pos)
 {
     __atomic_store_n(&vq->next_avail.idx, pos.idx, __ATOMIC_RELAXED);
     __atomic_store_n(&vq->next_avail.wrap, pos.wrap, __ATOMIC_RELAXED);
-    virtq_set_poll(vq, &vq->packed.desc[pos.idx].flags, OWNER_FLAGS,
-                   avail_flags(pos.wrap), true);
+    virtq_set_poll(vq, &vq->packed.desc[pos.idx].flags, PVIRTQ_OWNER_FLAGS,
+                   pvirtq_avail_flags(pos.wrap), true);
 }
 
 static uint16_t
@@ -247,9 +232,9 @@ finish_burst(struct virtq *vq, struct virtq_pos pos, uint32_t n)
 
         pos = pos_sub(pos, 1, vq->size);
         flags = load_flags(vq, pos.idx);
-        if ((flags & OWNER_FLAGS) == avail_flags(pos.wrap)) {
+        if ((flags & PVIRTQ_OWNER_FLAGS) == pvirtq_avail_flags(pos.wrap)) {
             virtio_replace_le16(&vq->packed.desc[pos.idx].flags, flags,
-                                used_flags(pos.wrap) | write);
+                                pvirtq_used_flags(pos.wrap) | write);
         }
     }
 }
@@ -346,11 +331,12 @@ take_avail(struct virtq *vq, struct virtq_chain chains[], size_t max,
 
         if (VIRTIO_TSAN
             && ((virtio_load_acquire_le16(&descs[pos.idx].flags)
-                 & OWNER_FLAGS) != avail_flags(pos.wrap))) {
+                 & PVIRTQ_OWNER_FLAGS) != pvirtq_avail_flags(pos.wrap))) {
             break;
         }
         desc = read_desc(&descs[pos.idx]);
-        if ((desc.flags & OWNER_FLAGS) != avail_flags(pos.wrap)) {
+        if ((desc.flags & PVIRTQ_OWNER_FLAGS)
+            != pvirtq_avail_flags(pos.wrap)) {
             break;
         }
         if (OVS_LIKELY(virtq_take_simple(vq, &desc, access, &burst, chain))) {
@@ -481,7 +467,8 @@ virtq_packed_n_avail(const struct virtq *vq)
     uint16_t idx = __atomic_load_n(&vq->next_avail.idx, __ATOMIC_RELAXED);
     bool wrap = __atomic_load_n(&vq->next_avail.wrap, __ATOMIC_RELAXED);
 
-    return (load_flags(vq, idx) & OWNER_FLAGS) == avail_flags(wrap);
+    return ((load_flags(vq, idx) & PVIRTQ_OWNER_FLAGS)
+            == pvirtq_avail_flags(wrap));
 }
 
 /* Returns how many descriptors are available, by reading all of them.  Under
@@ -492,8 +479,8 @@ virtq_packed_n_avail_descs(const struct virtq *vq)
     struct virtq_pos pos = vq->next_avail;
     uint32_t n = 0;
 
-    while (n < vq->size && (load_flags(vq, pos.idx) & OWNER_FLAGS)
-           == avail_flags(pos.wrap)) {
+    while (n < vq->size && (load_flags(vq, pos.idx) & PVIRTQ_OWNER_FLAGS)
+           == pvirtq_avail_flags(pos.wrap)) {
         pos = virtq_pos_add(pos, 1, vq->size);
         n++;
     }
@@ -517,8 +504,8 @@ virtq_packed_prefetch_next(struct virtq *vq)
     for (i = 0; i < n; i++) {
         const struct pvirtq_desc *desc = &descs[pos.idx];
 
-        if ((virtio_load_le16(&desc->flags) & OWNER_FLAGS)
-            != avail_flags(pos.wrap)) {
+        if ((virtio_load_le16(&desc->flags) & PVIRTQ_OWNER_FLAGS)
+            != pvirtq_avail_flags(pos.wrap)) {
             break;
         }
         virtq_prefetch_desc(vq, virtio_load_le64(&desc->addr));
@@ -548,7 +535,7 @@ virtq_packed_add_used(struct virtq *vq, const struct virtq_chain chains[],
     for (size_t i = 0; i < n; i++) {
         struct pvirtq_desc *desc = &vq->packed.desc[pos.idx];
         uint32_t len = lens ? lens[i] : 0;
-        uint16_t flags = (used_flags(pos.wrap)
+        uint16_t flags = (pvirtq_used_flags(pos.wrap)
                           | (len ? VIRTQ_DESC_F_WRITE : 0));
 
         /* The driver looks at no descriptor of the burst before it has seen

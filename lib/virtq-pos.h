@@ -57,6 +57,23 @@ virtq_pos_distance(struct virtq_pos a, struct virtq_pos b, uint32_t size)
     return distance % (2 * size);
 }
 
+/* Both flags that say whose a descriptor is, and these as they are in a lap
+ * with wrap counter 'wrap' when the descriptor is available or used: virtio,
+ * "Driver and Device Ring Wrap Counters". */
+#define PVIRTQ_OWNER_FLAGS (VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED)
+
+static ALWAYS_INLINE inline uint16_t
+pvirtq_avail_flags(bool wrap)
+{
+    return wrap ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED;
+}
+
+static ALWAYS_INLINE inline uint16_t
+pvirtq_used_flags(bool wrap)
+{
+    return wrap ? PVIRTQ_OWNER_FLAGS : 0;
+}
+
 /* The form that positions have in the event suppression structures: virtio,
  * "Event Suppression Structure Format". */
 static inline uint16_t

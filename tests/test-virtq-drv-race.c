@@ -141,7 +141,7 @@ any_id(void)
 static uint64_t
 any_used(void)
 {
-    uint16_t flags = used_flags(fixture.vq->next_used.wrap);
+    uint16_t flags = pvirtq_used_flags(fixture.vq->next_used.wrap);
 
     if (!mock_random(&seed, 3)) {
         flags = mock_random(&seed, 65536);

@@ -133,7 +133,7 @@ static uint16_t
 any_owner(void)
 {
     static const uint16_t owners[] = {
-        VIRTQ_DESC_F_AVAIL, VIRTQ_DESC_F_USED, OWNER_FLAGS, 0,
+        VIRTQ_DESC_F_AVAIL, VIRTQ_DESC_F_USED, PVIRTQ_OWNER_FLAGS, 0,
     };
 
     return owners[mock_random(&seed, mock_random(&seed, 8) ? 2 : 4)];
@@ -246,7 +246,7 @@ make_avail(struct fixture *f)
         put_any_desc(p);
         memcpy(&flags, p + 14, sizeof flags);
         flags |= loop ? VIRTQ_DESC_F_NEXT : 0;
-        flags = (flags & ~OWNER_FLAGS) | avail_flags(pos.wrap);
+        flags = (flags & ~PVIRTQ_OWNER_FLAGS) | pvirtq_avail_flags(pos.wrap);
         memcpy(p + 14, &flags, sizeof flags);
     }
 }
