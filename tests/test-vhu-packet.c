@@ -544,6 +544,34 @@ test_recycle(void)
     printf("ok\n");
 }
 
+/* A packet whose buffer was replaced, because it got a long header, is not kept
+ * and its buffers are freed; the data is what it was. */
+static void
+test_reallocated(void)
+{
+    for (size_t size = 60; size < 30000; size += 9000) {
+        struct dp_packet *packet = vhu_packet_new(size);
+        struct dp_packet *clone;
+        struct dp_packet_batch batch;
+
+        memset(dp_packet_data(packet), 'a', size);
+        clone = dp_packet_clone(packet);
+        memset(dp_packet_push_uninit(packet, 512), 'b', 512);
+        assert(dp_packet_size(packet) == size + 512);
+        assert(!memcmp((char *) dp_packet_data(packet) + 512,
+                       dp_packet_data(clone), size));
+        assert(dp_packet_headroom(packet) + 512 >= VHU_PACKET_HEADROOM);
+
+        dp_packet_batch_init_packet(&batch, packet);
+        dp_packet_batch_add(&batch, clone);
+        vhu_packets_recycle(&batch);
+        clone = vhu_packet_new(size);
+        assert(clone != packet || dp_packet_base(clone) == packet + 1);
+        dp_packet_delete(clone);
+    }
+    printf("ok\n");
+}
+
 /* Packets from elsewhere, and more of them than a thread keeps, are freed. */
 static void *
 recycle_many(void *aux OVS_UNUSED)
@@ -599,6 +627,7 @@ test_vhu_packet_main(int argc, char *argv[])
         { "send-unfit", test_send_unfit },
         { "random", test_random },
         { "recycle", test_recycle },
+        { "reallocated", test_reallocated },
         { "recycle-many", test_recycle_many },
     };
 

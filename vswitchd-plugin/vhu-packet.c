@@ -27,8 +27,8 @@
 
 /* Packets that are kept to be used again come in two sizes, for the common
  * MTUs and for jumbo frames.  Others are allocated to measure and not kept.
- * Each allocates room for the data, the headroom, and what it takes to begin
- * the data with a cache line. */
+ * Each has room for the data, the headroom, and what it takes to begin the
+ * data with a cache line. */
 enum {
     PACKET_PAD = VHU_PACKET_HEADROOM + CACHE_LINE_SIZE,
     ORDINARY_ALLOCATED = 2048 + PACKET_PAD,
@@ -99,6 +99,27 @@ chain_write(const struct virtq_chain *chain, size_t ofs, const void *src,
     return done;
 }
 
+/* Returns a new packet with a buffer of 'allocated' bytes, in one block: what
+ * takes a packet apart frees the buffer of a "stub" packet no more than if it
+ * were on the stack, and the block with the packet. */
+static struct dp_packet *
+packet_create(size_t allocated)
+{
+    struct dp_packet *packet = xmalloc(sizeof *packet + allocated);
+
+    dp_packet_use_stub(packet, packet + 1, allocated);
+    return packet;
+}
+
+/* Returns true if 'packet' is from packet_create() and still has its
+ * buffer. */
+static inline ALWAYS_INLINE bool
+packet_is_ours(const struct dp_packet *packet)
+{
+    return (packet->source == DPBUF_STUB
+            && dp_packet_base(packet) == (const void *) (packet + 1));
+}
+
 /* Makes 'packet' one of 'size' bytes, with nothing left of what it was before.
  * (Its metadata is set by the datapath, as for packets from DPDK.) */
 static inline ALWAYS_INLINE void
@@ -133,13 +154,13 @@ packet_get(struct packet_cache *cache, size_t size)
     if (OVS_LIKELY(size <= ORDINARY_ALLOCATED - PACKET_PAD)) {
         packet = (cache->n_ordinary
                   ? cache->ordinary[--cache->n_ordinary]
-                  : dp_packet_new(ORDINARY_ALLOCATED));
+                  : packet_create(ORDINARY_ALLOCATED));
     } else if (size <= JUMBO_ALLOCATED - PACKET_PAD) {
         packet = (cache->n_jumbo
                   ? cache->jumbo[--cache->n_jumbo]
-                  : dp_packet_new(JUMBO_ALLOCATED));
+                  : packet_create(JUMBO_ALLOCATED));
     } else {
-        packet = dp_packet_new(MIN(size + PACKET_PAD, UINT16_MAX));
+        packet = packet_create(MIN(size + PACKET_PAD, UINT16_MAX));
     }
     packet_reset(packet, size);
     return packet;
@@ -150,7 +171,7 @@ packet_get(struct packet_cache *cache, size_t size)
 static inline ALWAYS_INLINE void
 packet_put(struct packet_cache *cache, struct dp_packet *packet)
 {
-    if (OVS_LIKELY(packet->source == DPBUF_MALLOC)) {
+    if (OVS_LIKELY(packet_is_ours(packet))) {
         size_t allocated = dp_packet_get_allocated(packet);
 
         if (allocated == ORDINARY_ALLOCATED

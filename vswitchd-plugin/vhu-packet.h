@@ -32,10 +32,11 @@
  * Where packets come from
  * -----------------------
  *
- * A dp_packet is two blocks from malloc(), and the allocator keeps too few of
- * them at hand for bursts of 32.  So a thread that receives packets also keeps
- * those that it has sent, and receives into them again.  Whatever happens in
- * between, each is an ordinary packet that anyone may free or reallocate. */
+ * The allocator keeps too few blocks at hand for bursts of 32.  So a packet is
+ * one block, and not two as from dp_packet_new(), and a thread that receives
+ * packets also keeps those that it has sent, and receives into them again.
+ * Whatever happens in between, anyone may free or reallocate each of them as
+ * any other packet. */
 
 #include <stdbool.h>
 #include <stddef.h>
