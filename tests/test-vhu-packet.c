@@ -544,8 +544,8 @@ test_recycle(void)
     printf("ok\n");
 }
 
-/* A packet whose buffer was replaced, because it got a long header, is not kept
- * and its buffers are freed; the data is what it was. */
+/* A packet whose buffer was replaced, because it got a long header, is not
+ * kept, and its buffers are freed; the data is what it was. */
 static void
 test_reallocated(void)
 {
