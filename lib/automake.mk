@@ -18,6 +18,7 @@ lib_libvhu_a_SOURCES =
 
 # One line a module.  (Uncomment yours when its file is there.)
 lib_libvhu_a_SOURCES += lib/vhu-backend.c lib/vhu-backend.h
+lib_libvhu_a_SOURCES += lib/vhu-backend-mem.c lib/vhu-backend-impl.h
 lib_libvhu_a_SOURCES += lib/vhu-conn.c lib/vhu-conn.h
 lib_libvhu_a_SOURCES += lib/vhu-sock.c lib/vhu-sock.h
 lib_libvhu_a_SOURCES += lib/vhu-stream.c lib/vhu-stream.h

@@ -25,12 +25,10 @@
 #include <unistd.h>
 
 #include "openvswitch/poll-loop.h"
-#include "openvswitch/token-bucket.h"
 #include "openvswitch/vlog.h"
 #include "util.h"
+#include "vhu-backend-impl.h"
 #include "vhu-conn.h"
-#include "vhu-mem.h"
-#include "vhu-msg.h"
 #include "vhu-notify.h"
 #include "vhu-trace.h"
 
@@ -44,50 +42,12 @@ static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(20, 60);
 #define TOKEN_RATE 20
 #define TOKEN_BURST 4096
 #define MSG_COST 1              /* Of any message. */
-#define MEM_COST 4              /* Of one that replaces the memory table. */
 
 /* How often we look whether garbage has been collected, in ms. */
 #define GARBAGE_INTERVAL 10
 
-static const char no_fd_reason[] =
-    "guest memory is not shared: the memory table came without a file "
-    "descriptor (QEMU: memory-backend-memfd,share=on; "
-    "libvirt: <access mode='shared'/>)";
-
 static const char blocked_reason[] =
     "an eventfd of the front-end blocks whoever writes to it";
-
-struct vhu_backend {
-    struct vhu_dev *dev;
-    struct vhu_conn *conn;
-    unsigned int seqno;         /* Of 'conn', when last looked at. */
-    struct token_bucket tokens;
-    unsigned int debt;          /* Tokens to pay before the next message. */
-    struct vhu_trace *trace;    /* The last messages. */
-
-    char *fault;                /* Why we closed the last connection, until
-                                 * the port is up again, or null. */
-    char *reason;               /* For vhu_backend_get_reason(). */
-
-    /* State of the connection. */
-    int channel_fd;             /* SET_BACKEND_REQ_FD, or -1.  We have nothing
-                                 * to say yet. */
-};
-
-/* A request while it is being handled. */
-struct vhu_request {
-    struct vhu_backend *backend;
-    struct vhu_msg *msg;        /* Its form is right. */
-    const char *name;
-    struct vhu_vring *vring;    /* The one that it names. */
-    struct vhu_msg reply;       /* A handler puts the payload in. */
-    bool mem_changed;           /* The memory table was replaced. */
-    char *problem;              /* Why it is refused, for an operator, or
-                                 * null. */
-};
-
-/* Handles a request.  Returns 0, or a positive errno to refuse it. */
-typedef int vhu_backend_handler(struct vhu_dev *, struct vhu_request *);
 
 /* Where a request has the index of the vring that it names. */
 enum vhu_vring_ref {
@@ -97,46 +57,13 @@ enum vhu_vring_ref {
     VRING_FD,                   /* 8 bits, with VHOST_USER_VRING_NOFD. */
 };
 
-#define HANDLERS                                                    \
-    HANDLER(GET_FEATURES, get_features, NO_VRING)                   \
-    HANDLER(SET_FEATURES, set_features, NO_VRING)                   \
-    HANDLER(SET_OWNER, ignore, NO_VRING)                            \
-    HANDLER(RESET_OWNER, ignore, NO_VRING)                          \
-    HANDLER(SET_MEM_TABLE, set_mem_table, NO_VRING)                 \
-    HANDLER(SET_LOG_FD, ignore, NO_VRING)                           \
-    HANDLER(SET_VRING_NUM, set_vring_num, VRING_STATE)              \
-    HANDLER(SET_VRING_ADDR, set_vring_addr, VRING_ADDR)             \
-    HANDLER(SET_VRING_BASE, set_vring_base, VRING_STATE)            \
-    HANDLER(GET_VRING_BASE, get_vring_base, VRING_STATE)            \
-    HANDLER(SET_VRING_KICK, set_vring_kick, VRING_FD)               \
-    HANDLER(SET_VRING_CALL, set_vring_call, VRING_FD)               \
-    HANDLER(SET_VRING_ERR, set_vring_err, VRING_FD)                 \
-    HANDLER(GET_PROTOCOL_FEATURES, get_protocol_features, NO_VRING) \
-    HANDLER(SET_PROTOCOL_FEATURES, set_protocol_features, NO_VRING) \
-    HANDLER(GET_QUEUE_NUM, get_queue_num, NO_VRING)                 \
-    HANDLER(SET_VRING_ENABLE, set_vring_enable, VRING_STATE)        \
-    HANDLER(SEND_RARP, send_rarp, NO_VRING)                         \
-    HANDLER(NET_SET_MTU, net_set_mtu, NO_VRING)                     \
-    HANDLER(SET_BACKEND_REQ_FD, set_backend_req_fd, NO_VRING)       \
-    HANDLER(RESET_DEVICE, reset_device, NO_VRING)                   \
-    HANDLER(GET_MAX_MEM_SLOTS, get_max_mem_slots, NO_VRING)         \
-    HANDLER(ADD_MEM_REG, add_mem_reg, NO_VRING)                     \
-    HANDLER(REM_MEM_REG, rem_mem_reg, NO_VRING)                     \
-    HANDLER(SET_STATUS, set_status, NO_VRING)                       \
-    HANDLER(GET_STATUS, get_status, NO_VRING)
-
-#define HANDLER(NAME, FUNCTION, REF) \
-    static vhu_backend_handler vhu_backend_##FUNCTION;
-HANDLERS
-#undef HANDLER
-
 static const struct {
     vhu_backend_handler *function;
     enum vhu_vring_ref ref;
 } handlers[VHOST_USER_FE_REQ_MAX] = {
 #define HANDLER(NAME, FUNCTION, REF) \
     [VHOST_USER_##NAME] = { vhu_backend_##FUNCTION, REF },
-    HANDLERS
+    VHU_BACKEND_HANDLERS
 #undef HANDLER
 };
 
@@ -148,8 +75,6 @@ static void vhu_backend_receive(struct vhu_backend *);
 static void vhu_backend_handle(struct vhu_backend *, struct vhu_msg *);
 static int vhu_backend_find_vring(struct vhu_request *);
 static void vhu_backend_reply(struct vhu_request *, int error);
-static int refuse(struct vhu_request *, int error, const char *format, ...)
-    OVS_PRINTF_FORMAT(3, 4);
 
 struct vhu_backend *
 vhu_backend_create(const char *name, struct vhu_conn *conn,
@@ -409,19 +334,19 @@ vhu_backend_find_vring(struct vhu_request *req)
         index = payload->vring_addr.index;
     }
     if (index >= n) {
-        return refuse(req, EINVAL, "bad vring index %"PRIu64" (we have %u "
-                      "vrings)", index, n);
+        return vhu_refuse(req, EINVAL, "bad vring index %"PRIu64" (we have %u "
+                          "vrings)", index, n);
     }
 
     if (ref == VRING_FD) {
         bool nofd = payload->u64 & VHOST_USER_VRING_NOFD;
 
         if (nofd != !req->msg->n_fds) {
-            return refuse(req, EINVAL, "%s file descriptor for vring "
-                          "%"PRIu64, nofd ? "unexpected" : "no", index);
+            return vhu_refuse(req, EINVAL, "%s file descriptor for vring "
+                              "%"PRIu64, nofd ? "unexpected" : "no", index);
         } else if (!nofd && vhu_notify_check_fd(req->msg->fds[0])) {
-            return refuse(req, EBADF, "file descriptor for vring %"PRIu64
-                          " is no eventfd", index);
+            return vhu_refuse(req, EBADF, "file descriptor for vring %"PRIu64
+                              " is no eventfd", index);
         }
     }
 
@@ -463,8 +388,8 @@ vhu_backend_reply(struct vhu_request *req, int error)
 
 /* Logs why 'req' is refused, with the phrase that 'format' makes, and keeps
  * that for vhu_backend_reply().  Returns 'error'. */
-static int
-refuse(struct vhu_request *req, int error, const char *format, ...)
+int
+vhu_refuse(struct vhu_request *req, int error, const char *format, ...)
 {
     va_list args;
 
@@ -483,14 +408,14 @@ refuse(struct vhu_request *req, int error, const char *format, ...)
  * deprecated and may be ignored, which is wise, as front-ends have used it for
  * different things.  The dirty log does not need the descriptor of SET_LOG_FD,
  * which is closed with the message. */
-static int
+int
 vhu_backend_ignore(struct vhu_dev *dev OVS_UNUSED,
                    struct vhu_request *req OVS_UNUSED)
 {
     return 0;
 }
 
-static int
+int
 vhu_backend_get_features(struct vhu_dev *dev, struct vhu_request *req)
 {
     vhu_msg_put_u64(&req->reply, dev->offered);
@@ -499,20 +424,20 @@ vhu_backend_get_features(struct vhu_dev *dev, struct vhu_request *req)
 
 /* While a vring is running nothing may change but VHOST_F_LOG_ALL, which we do
  * not offer.  A front-end sends the same again for each queue pair. */
-static int
+int
 vhu_backend_set_features(struct vhu_dev *dev, struct vhu_request *req)
 {
     uint64_t features = req->msg->payload.u64;
     uint64_t changed = features ^ dev->features;
 
     if (features & ~dev->offered) {
-        return refuse(req, EINVAL, "features 0x%"PRIx64" were not offered",
-                      features & ~dev->offered);
+        return vhu_refuse(req, EINVAL, "features 0x%"PRIx64" were not offered",
+                          features & ~dev->offered);
     }
     for (unsigned int i = 0; changed && i < 2 * dev->n_pairs; i++) {
         if (dev->vrings[i]->running) {
-            return refuse(req, EBUSY, "features 0x%"PRIx64" change while "
-                          "vring %u is running", changed, i);
+            return vhu_refuse(req, EBUSY, "features 0x%"PRIx64" change while "
+                              "vring %u is running", changed, i);
         }
     }
 
@@ -535,7 +460,7 @@ vhu_backend_set_features(struct vhu_dev *dev, struct vhu_request *req)
     return 0;
 }
 
-static int
+int
 vhu_backend_get_protocol_features(struct vhu_dev *dev OVS_UNUSED,
                                   struct vhu_request *req)
 {
@@ -543,136 +468,31 @@ vhu_backend_get_protocol_features(struct vhu_dev *dev OVS_UNUSED,
     return 0;
 }
 
-static int
+int
 vhu_backend_set_protocol_features(struct vhu_dev *dev, struct vhu_request *req)
 {
     uint64_t features = req->msg->payload.u64;
     uint64_t unknown = features & ~VHU_BACKEND_PROTOCOL_FEATURES;
 
     if (unknown) {
-        return refuse(req, EINVAL, "protocol features 0x%"PRIx64" were not "
-                      "offered", unknown);
+        return vhu_refuse(req, EINVAL, "protocol features 0x%"PRIx64" were "
+                          "not offered", unknown);
     }
     dev->protocol_features = features;
     dev->changed = true;
     return 0;
 }
 
-static int
+int
 vhu_backend_get_queue_num(struct vhu_dev *dev, struct vhu_request *req)
 {
     vhu_msg_put_u64(&req->reply, dev->n_pairs);
     return 0;
 }
 
-/* Memory. */
-
-/* Puts 'mem' in the place of the memory table, and takes it over.  If 'error'
- * is not 0 it could not be made because of 'phrase', which is freed. */
-static int
-vhu_backend_replace_mem(struct vhu_request *req, int error,
-                        struct vhu_mem *mem, char *phrase)
-{
-    struct vhu_dev *dev = req->backend->dev;
-
-    if (error) {
-        error = refuse(req, error, "%s", phrase);
-        free(phrase);
-    } else if (mem != dev->mem) {
-        vhu_dev_set_mem(dev, mem);
-        req->mem_changed = true;
-        req->backend->debt += MEM_COST;
-    }
-    return error;
-}
-
-/* Refuses 'req', which has memory without a file descriptor for it. */
-static int
-vhu_backend_refuse_no_fd(struct vhu_request *req)
-{
-    struct vhu_dev *dev = req->backend->dev;
-
-    free(dev->mem_error);
-    dev->mem_error = xstrdup(no_fd_reason);
-    return refuse(req, EINVAL, "%s", no_fd_reason);
-}
-
-static int
-vhu_backend_set_mem_table(struct vhu_dev *dev OVS_UNUSED,
-                          struct vhu_request *req)
-{
-    const struct vhost_user_mem_table *table = &req->msg->payload.mem_table;
-    int n = ((req->msg->hdr.size - offsetof(struct vhost_user_mem_table,
-                                            regions))
-             / sizeof table->regions[0]);
-    int n_fds = req->msg->n_fds;
-    struct vhu_mem *mem = NULL;
-    char *phrase = NULL;
-    int error;
-
-    if (table->n_regions != n) {
-        return refuse(req, EINVAL, "says %"PRIu32" regions but has %d",
-                      table->n_regions, n);
-    } else if (!n_fds) {
-        return vhu_backend_refuse_no_fd(req);
-    } else if (n_fds != n) {
-        return refuse(req, EINVAL, "%d file descriptors for %d regions",
-                      n_fds, n);
-    }
-
-    error = vhu_mem_create(table->regions, req->msg->fds, n, &mem, &phrase);
-    return vhu_backend_replace_mem(req, error, mem, phrase);
-}
-
-static int
-vhu_backend_get_max_mem_slots(struct vhu_dev *dev OVS_UNUSED,
-                              struct vhu_request *req)
-{
-    vhu_msg_put_u64(&req->reply, VHU_MEM_MAX_REGIONS);
-    return 0;
-}
-
-static int
-vhu_backend_add_mem_reg(struct vhu_dev *dev, struct vhu_request *req)
-{
-    struct vhu_mem *mem = NULL;
-    char *phrase = NULL;
-    int error;
-
-    if (!req->msg->n_fds) {
-        return vhu_backend_refuse_no_fd(req);
-    }
-    error = vhu_mem_add_region(dev->mem, &req->msg->payload.mem_region.region,
-                               req->msg->fds[0], &mem, &phrase);
-    return vhu_backend_replace_mem(req, error, mem, phrase);
-}
-
-/* A region that is not there is gone already, which is what the front-end
- * wants: QEMU up to 7.2 removes each region once per queue pair. */
-static int
-vhu_backend_rem_mem_reg(struct vhu_dev *dev, struct vhu_request *req)
-{
-    const struct vhost_user_mem_region *region =
-        &req->msg->payload.mem_region.region;
-    struct vhu_mem *mem = NULL;
-    char *phrase = NULL;
-    int error;
-
-    if (!dev->mem) {
-        return 0;
-    }
-    error = vhu_mem_remove_region(dev->mem, region, &mem, &phrase);
-    if (error == ENOENT) {
-        VLOG_DBG("%s: %s: %s", dev->name, req->name, phrase);
-        free(phrase);
-        return 0;
-    }
-    return vhu_backend_replace_mem(req, error, mem, phrase);
-}
-
 /* Vrings. */
 
-static int
+int
 vhu_backend_set_vring_num(struct vhu_dev *dev, struct vhu_request *req)
 {
     uint64_t features = dev->features_set ? dev->features : dev->offered;
@@ -680,12 +500,14 @@ vhu_backend_set_vring_num(struct vhu_dev *dev, struct vhu_request *req)
     uint32_t size = req->msg->payload.vring_state.num;
 
     if (!size || size > VIRTQ_MAX_SIZE || (!packed && !is_pow2(size))) {
-        return refuse(req, EINVAL, "bad size %"PRIu32" of vring %u (expected "
-                      "%s up to %d)", size, req->vring->index,
-                      packed ? "a number" : "a power of 2", VIRTQ_MAX_SIZE);
+        return vhu_refuse(req, EINVAL, "bad size %"PRIu32" of vring %u "
+                          "(expected %s up to %d)", size, req->vring->index,
+                          packed ? "a number" : "a power of 2",
+                          VIRTQ_MAX_SIZE);
     }
     if (req->vring->running && size != req->vring->size) {
-        return refuse(req, EBUSY, "vring %u is running", req->vring->index);
+        return vhu_refuse(req, EBUSY, "vring %u is running",
+                          req->vring->index);
     }
     req->vring->size = size;
     return 0;
@@ -711,22 +533,22 @@ vhu_backend_check_addr(const struct vhu_dev *dev, struct vhu_request *req)
     int error = virtq_check_areas(&config, &phrase);
 
     if (error) {
-        refuse(req, error, "vring %u: %s", req->vring->index, phrase);
+        vhu_refuse(req, error, "vring %u: %s", req->vring->index, phrase);
         free(phrase);
     }
     return error;
 }
 
-static int
+int
 vhu_backend_set_vring_addr(struct vhu_dev *dev, struct vhu_request *req)
 {
     const struct vhost_user_vring_addr *addr = &req->msg->payload.vring_addr;
     struct vhu_vring *vring = req->vring;
 
     if (addr->flags) {
-        return refuse(req, EINVAL, "flags 0x%"PRIx32" for vring %u (expected "
-                      "0: a dirty log was not negotiated)", addr->flags,
-                      vring->index);
+        return vhu_refuse(req, EINVAL, "flags 0x%"PRIx32" for vring %u "
+                          "(expected 0: a dirty log was not negotiated)",
+                          addr->flags, vring->index);
     }
     if (dev->mem) {
         int error = vhu_backend_check_addr(dev, req);
@@ -743,22 +565,23 @@ vhu_backend_set_vring_addr(struct vhu_dev *dev, struct vhu_request *req)
     return 0;
 }
 
-static int
+int
 vhu_backend_set_vring_base(struct vhu_dev *dev, struct vhu_request *req)
 {
     uint32_t base = req->msg->payload.vring_state.num;
 
     if (req->vring->running) {
-        return refuse(req, EBUSY, "vring %u is running", req->vring->index);
+        return vhu_refuse(req, EBUSY, "vring %u is running",
+                          req->vring->index);
     }
     if (vhu_vring_set_base(dev, req->vring, base)) {
-        return refuse(req, EINVAL, "bad base %"PRIu32" of vring %u (expected "
-                      "16 bits)", base, req->vring->index);
+        return vhu_refuse(req, EINVAL, "bad base %"PRIu32" of vring %u "
+                          "(expected 16 bits)", base, req->vring->index);
     }
     return 0;
 }
 
-static int
+int
 vhu_backend_get_vring_base(struct vhu_dev *dev, struct vhu_request *req)
 {
     struct vhost_user_vring_state *state = &req->reply.payload.vring_state;
@@ -770,7 +593,7 @@ vhu_backend_get_vring_base(struct vhu_dev *dev, struct vhu_request *req)
     return 0;
 }
 
-static int
+int
 vhu_backend_set_vring_kick(struct vhu_dev *dev, struct vhu_request *req)
 {
     vhu_vring_set_kick_fd(req->vring, vhu_msg_take_fd(req->msg, 0));
@@ -779,14 +602,14 @@ vhu_backend_set_vring_kick(struct vhu_dev *dev, struct vhu_request *req)
     return 0;
 }
 
-static int
+int
 vhu_backend_set_vring_call(struct vhu_dev *dev, struct vhu_request *req)
 {
     vhu_vring_set_call_fd(dev, req->vring, vhu_msg_take_fd(req->msg, 0));
     return 0;
 }
 
-static int
+int
 vhu_backend_set_vring_err(struct vhu_dev *dev OVS_UNUSED,
                           struct vhu_request *req)
 {
@@ -795,14 +618,14 @@ vhu_backend_set_vring_err(struct vhu_dev *dev OVS_UNUSED,
 }
 
 /* QEMU sends this before SET_FEATURES, too. */
-static int
+int
 vhu_backend_set_vring_enable(struct vhu_dev *dev, struct vhu_request *req)
 {
     uint32_t enable = req->msg->payload.vring_state.num;
 
     if (enable > 1) {
-        return refuse(req, EINVAL, "bad state %"PRIu32" of vring %u (expected "
-                      "0 or 1)", enable, req->vring->index);
+        return vhu_refuse(req, EINVAL, "bad state %"PRIu32" of vring %u "
+                          "(expected 0 or 1)", enable, req->vring->index);
     }
     dev->changed |= req->vring->enabled != enable;
     req->vring->enabled = enable;
@@ -811,7 +634,7 @@ vhu_backend_set_vring_enable(struct vhu_dev *dev, struct vhu_request *req)
 
 /* Network device. */
 
-static int
+int
 vhu_backend_send_rarp(struct vhu_dev *dev, struct vhu_request *req)
 {
     dev->ops->send_rarp(req->msg->payload.bytes, dev->aux);
@@ -820,20 +643,20 @@ vhu_backend_send_rarp(struct vhu_dev *dev, struct vhu_request *req)
 
 /* QEMU sends this before SET_FEATURES, so it cannot depend on
  * VIRTIO_NET_F_MTU. */
-static int
+int
 vhu_backend_net_set_mtu(struct vhu_dev *dev, struct vhu_request *req)
 {
     uint64_t mtu = req->msg->payload.u64;
     int error;
 
     if (mtu < VIRTIO_NET_MIN_MTU || mtu > VIRTIO_NET_MAX_MTU) {
-        return refuse(req, EINVAL, "bad MTU %"PRIu64" (expected %d to %d)",
-                      mtu, VIRTIO_NET_MIN_MTU, VIRTIO_NET_MAX_MTU);
+        return vhu_refuse(req, EINVAL, "bad MTU %"PRIu64" (expected %d to %d)",
+                          mtu, VIRTIO_NET_MIN_MTU, VIRTIO_NET_MAX_MTU);
     }
     error = dev->ops->set_mtu(mtu, dev->aux);
     if (error) {
-        return refuse(req, error, "MTU %"PRIu64" is not possible here (%s)",
-                      mtu, ovs_strerror(error));
+        return vhu_refuse(req, error, "MTU %"PRIu64" is not possible here "
+                          "(%s)", mtu, ovs_strerror(error));
     }
     dev->mtu = mtu;
     dev->changed = true;
@@ -842,7 +665,7 @@ vhu_backend_net_set_mtu(struct vhu_dev *dev, struct vhu_request *req)
 
 /* Device. */
 
-static int
+int
 vhu_backend_set_backend_req_fd(struct vhu_dev *dev OVS_UNUSED,
                                struct vhu_request *req)
 {
@@ -858,7 +681,7 @@ vhu_backend_set_backend_req_fd(struct vhu_dev *dev OVS_UNUSED,
 /* Stops and disables all vrings.  The memory table stays, since a front-end
  * that sends only what changes in it does not send it again, and so do the
  * error descriptors, which QEMU sends only once. */
-static int
+int
 vhu_backend_reset_device(struct vhu_dev *dev,
                          struct vhu_request *req OVS_UNUSED)
 {
@@ -873,14 +696,14 @@ vhu_backend_reset_device(struct vhu_dev *dev,
 
 /* Status 0 is a reset of the device.  QEMU sends it after the last vring has
  * stopped, and does not enable the vrings again that it had enabled. */
-static int
+int
 vhu_backend_set_status(struct vhu_dev *dev, struct vhu_request *req)
 {
     uint64_t status = req->msg->payload.u64;
 
     if (status > UINT8_MAX) {
-        return refuse(req, EINVAL, "bad status 0x%"PRIx64" (expected 8 bits)",
-                      status);
+        return vhu_refuse(req, EINVAL, "bad status 0x%"PRIx64" (expected 8 "
+                          "bits)", status);
     }
     dev->status = status;
     for (unsigned int i = 0; !status && i < 2 * dev->n_pairs; i++) {
@@ -889,7 +712,7 @@ vhu_backend_set_status(struct vhu_dev *dev, struct vhu_request *req)
     return 0;
 }
 
-static int
+int
 vhu_backend_get_status(struct vhu_dev *dev, struct vhu_request *req)
 {
     bool broken = vhu_dev_is_broken(dev);
