@@ -129,7 +129,8 @@ vhu_frontend_set_conn(struct vhu_frontend *fe, struct vhu_conn *conn)
 
 void
 vhu_frontend_set_config(struct vhu_frontend *fe,
-                        const struct vhu_frontend_config *config)
+                        const struct vhu_frontend_config *config,
+                        const char *reason)
 {
     const struct vhu_frontend_config *old = &fe->config;
 
@@ -145,7 +146,7 @@ vhu_frontend_set_config(struct vhu_frontend *fe,
         && old->timeout == config->timeout) {
         return;
     }
-    vhu_frontend_disconnect(fe, "configuration changed");
+    vhu_frontend_disconnect(fe, reason);
     forget_device(fe);
     forget_fault(fe);
     fe->n_failures = 0;

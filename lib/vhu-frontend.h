@@ -273,10 +273,12 @@ void vhu_frontend_destroy(struct vhu_frontend *fe);
 void vhu_frontend_set_conn(struct vhu_frontend *fe, struct vhu_conn *conn);
 
 /* Replaces the configuration.  If it differs, that means a new device: the
- * connection is made anew, features are negotiated from scratch, and what was
- * in the virtqueues is lost.  What is wanted (start, enable, MTU) stays. */
+ * connection is closed because of 'reason' and made anew, features are
+ * negotiated from scratch, and what was in the virtqueues is lost.  What is
+ * wanted (start, enable, MTU) stays. */
 void vhu_frontend_set_config(struct vhu_frontend *fe,
-                             const struct vhu_frontend_config *config);
+                             const struct vhu_frontend_config *config,
+                             const char *reason);
 
 /* Does what is due.  'wait' arranges for poll_block() to wake up when there is
  * something to do.  Whoever runs the loop also calls vhu_mem_clear_dead() and

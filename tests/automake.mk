@@ -181,6 +181,12 @@ CLEAN_LOCAL += clean-variants
 .PHONY: check-ovs check-includes check-style check-gcc check-clang \
 	check-sparse check-sanitizers check-tsan
 
+# The long forms of those system tests where peers come and go.
+check-peers: all
+	VHU_LONG=1 VHU_BUILDDIR='$(abs_builddir)' $(PYTHON3) -m pytest -q -ra \
+		-p no:cacheprovider $(srcdir)/tests/system/test_changes.py
+.PHONY: check-peers
+
 # What tests/bench/run measures besides ours and its competitors.
 check_PROGRAMS += tests/bench/limit
 tests_bench_limit_SOURCES = tests/bench/limit.c

@@ -120,7 +120,7 @@ test_replies(struct be *be)
 
             config.timeout = 20;
             config.buf_size += n; /* A new device. */
-            vhu_frontend_set_config(be->fe, &config);
+            vhu_frontend_set_config(be->fe, &config, "test");
             be->request = replies[i];
             be->nth = 0;
             be->fault = fault;

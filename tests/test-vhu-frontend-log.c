@@ -310,7 +310,7 @@ test_inflight_queues(struct be *be)
 {
     struct vhu_frontend_config config = be_config(2);
 
-    vhu_frontend_set_config(be->fe, &config);
+    vhu_frontend_set_config(be->fe, &config, "test");
     be->protocol_features |= VIRTIO_BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
     for (unsigned int n = 2; n; n--) {
         const char *request;

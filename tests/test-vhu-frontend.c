@@ -129,12 +129,12 @@ test_features(struct be *be)
         struct vhu_frontend_config config = be_config(1);
 
         config.needed_features = VIRTIO_BIT(VIRTIO_NET_F_STATUS);
-        vhu_frontend_set_config(be->fe, &config);
+        vhu_frontend_set_config(be->fe, &config, "test");
         be_connect(be);
         be_start(be);
         be_print_reason(be, "needed");
         config.needed_features = VIRTIO_BIT(VIRTIO_NET_F_CSUM);
-        vhu_frontend_set_config(be->fe, &config);
+        vhu_frontend_set_config(be->fe, &config, "test");
         be_connect(be);
         be_start(be);
         be_print_reason(be, "configured");
@@ -152,7 +152,7 @@ test_other_features(struct be *be)
     const struct vhu_fe_vring *vring = vhu_frontend_get_vring(be->fe, 1);
 
     config.features |= VIRTIO_BIT(VIRTIO_F_RING_PACKED);
-    vhu_frontend_set_config(be->fe, &config);
+    vhu_frontend_set_config(be->fe, &config, "test");
     be->request = VHOST_USER_ADD_MEM_REG;
     be->fault = BE_NACK;
     be_start(be);
@@ -199,7 +199,7 @@ test_queues(struct be *be)
         be->protocol_features |= VIRTIO_BIT(VHOST_USER_PROTOCOL_F_MQ);
         be->features &= ~VIRTIO_BIT(VIRTIO_NET_F_MQ);
         config.buf_size++;
-        vhu_frontend_set_config(be->fe, &config);
+        vhu_frontend_set_config(be->fe, &config, "test");
         be_connect(be);
         be_start(be);
         assert(info->n_pairs == 1);
@@ -299,7 +299,7 @@ test_stop_packed(struct be *be)
     struct vhu_frontend_config config = be_config(1);
 
     config.features |= VIRTIO_BIT(VIRTIO_F_RING_PACKED);
-    vhu_frontend_set_config(be->fe, &config);
+    vhu_frontend_set_config(be->fe, &config, "test");
     be_up(be);
     printf("begins at 0x%"PRIx32"\n", be->vrings[1].base);
     be_transmit(be, 0, 5);
@@ -491,7 +491,7 @@ test_call(struct be *be)
         struct vhu_frontend_config config = be_config(1);
 
         config.poll_kick = true;
-        vhu_frontend_set_config(be->fe, &config);
+        vhu_frontend_set_config(be->fe, &config, "test");
         be_connect(be);
         be_up(be);
         assert(be->vrings[0].nofd_kick && be->vrings[0].kick < 0);
@@ -696,7 +696,7 @@ test_announce(struct be *be)
     /* The driver announces itself. */
     be->features |= VIRTIO_BIT(VIRTIO_NET_F_GUEST_ANNOUNCE);
     config.features |= VIRTIO_BIT(VIRTIO_NET_F_GUEST_ANNOUNCE);
-    vhu_frontend_set_config(be->fe, &config);
+    vhu_frontend_set_config(be->fe, &config, "test");
     be_connect(be);
     be_up(be);
     assert(!vhu_frontend_announce(be->fe, mac));

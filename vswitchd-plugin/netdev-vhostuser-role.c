@@ -166,14 +166,15 @@ netdev_vhostuser_set_conn(struct netdev_vhostuser *netdev,
 }
 
 void
-netdev_vhostuser_update_frontend(struct netdev_vhostuser *netdev)
+netdev_vhostuser_update_frontend(struct netdev_vhostuser *netdev,
+                                 const char *reason)
 {
     struct vhu_frontend *frontend = netdev_vhostuser_frontend(netdev);
 
     if (frontend) {
         struct vhu_frontend_config config = frontend_config(netdev);
 
-        vhu_frontend_set_config(frontend, &config);
+        vhu_frontend_set_config(frontend, &config, reason);
         vhu_frontend_set_mtu(frontend, netdev->mtu);
         vhu_ctl_kick();
     }

@@ -148,6 +148,7 @@ netdev_vhostuser_destruct(struct netdev *netdev_)
     vhu_ctl_remove(&netdev->ctl_client);
 
     ovs_mutex_lock(&netdev->mutex);
+    netdev_vhostuser_disconnect(netdev, "port removed");
     netdev->options.role = VHU_ROLE_BACK_END;
     netdev_vhostuser_set_role(netdev);
     vhu_backend_destroy(netdev->backend);
@@ -210,18 +211,23 @@ apply_options(struct netdev_vhostuser *netdev, struct vhu_options *new)
                         && netdev->options.role == new->role
                         && vhu_options_same_socket(&netdev->options, new));
     bool same_owner = vhu_options_same_owner(&netdev->options, new);
+    char *change = vhu_options_describe_change(&netdev->options, new);
 
     if (new->tx_retries_max != (netdev->configured
                                 ? netdev->options.tx_retries_max
                                 : VHU_TX_RETRIES_DEFAULT)) {
         VLOG_INFO("%s: tx-retries-max set to %u", name, new->tx_retries_max);
     }
+    if (!same_socket) {
+        netdev_vhostuser_disconnect(netdev, change);
+    }
     vhu_options_uninit(&netdev->options);
     netdev->options = *new;
     netdev->configured = true;
     atomic_store_relaxed(&netdev->tx_retries_max, new->tx_retries_max);
     netdev_vhostuser_set_role(netdev);
-    netdev_vhostuser_update_frontend(netdev);
+    netdev_vhostuser_update_frontend(netdev, change);
+    free(change);
     if (!same_socket) {
         netdev_vhostuser_set_conn(netdev, connect_port(netdev));
         vhu_ctl_kick();
@@ -344,11 +350,15 @@ netdev_vhostuser_reconfigure(struct netdev *netdev_)
         netdev_vhostuser_alloc_stats(netdev, netdev->requested_pairs);
         netdev_->n_rxq = netdev->requested_pairs;
         netdev_->n_txq = netdev->requested_pairs;
-        netdev->mtu = netdev->requested_mtu;
+        if (netdev->mtu != netdev->requested_mtu) {
+            netdev->mtu = netdev->requested_mtu;
+            VLOG_INFO("%s: MTU set to %d", netdev_get_name(netdev_),
+                      netdev->mtu);
+        }
         netdev->numa_id = netdev->requested_numa_id;
         atomic_store_relaxed(&netdev->max_packet_len,
                              netdev->mtu + VHU_MTU_OVERHEAD);
-        netdev_vhostuser_update_frontend(netdev);
+        netdev_vhostuser_update_frontend(netdev, "mtu_request changed");
         netdev_change_seq_changed(netdev_);
     }
     ovs_mutex_unlock(&netdev->mutex);

@@ -297,8 +297,9 @@ void netdev_vhostuser_set_conn(struct netdev_vhostuser *netdev,
     OVS_REQUIRES(netdev->mutex);
 
 /* Tells the front-end, if there is one, what the options and the MTU are now;
- * if it needs other virtqueues, it connects again. */
-void netdev_vhostuser_update_frontend(struct netdev_vhostuser *netdev)
+ * if it needs other virtqueues, it connects again because of 'reason'. */
+void netdev_vhostuser_update_frontend(struct netdev_vhostuser *netdev,
+                                      const char *reason)
     OVS_REQUIRES(netdev->mutex);
 
 /* Closes the connection because of 'reason'. */

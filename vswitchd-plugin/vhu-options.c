@@ -239,6 +239,47 @@ vhu_options_format(const struct vhu_options *options, struct smap *args)
     }
 }
 
+/* Appends to 's' the keys of 'a' that are not in 'b' with the same value and,
+ * unless 'missing_only', those with another value. */
+static void
+put_changes(struct ds *s, const struct smap *a, const struct smap *b,
+            bool missing_only)
+{
+    const struct smap_node **nodes = smap_sort(a);
+
+    for (size_t i = 0; i < smap_count(a); i++) {
+        const char *value = smap_get(b, nodes[i]->key);
+
+        if (!value || (!missing_only && strcmp(value, nodes[i]->value))) {
+            ds_put_format(s, "%soptions:%s", s->length ? ", " : "",
+                          nodes[i]->key);
+        }
+    }
+    free(nodes);
+}
+
+char *
+vhu_options_describe_change(const struct vhu_options *old,
+                            const struct vhu_options *new)
+{
+    struct smap old_args = SMAP_INITIALIZER(&old_args);
+    struct smap new_args = SMAP_INITIALIZER(&new_args);
+    struct ds s = DS_EMPTY_INITIALIZER;
+
+    vhu_options_format(old, &old_args);
+    vhu_options_format(new, &new_args);
+    put_changes(&s, &new_args, &old_args, false);
+    put_changes(&s, &old_args, &new_args, true);
+    if (!s.length) {
+        /* What moves the socket of a port without options:path. */
+        ds_put_cstr(&s, "other_config:vhost-sock-dir");
+    }
+    ds_put_cstr(&s, " changed");
+    smap_destroy(&old_args);
+    smap_destroy(&new_args);
+    return ds_steal_cstr(&s);
+}
+
 /* Returns the option named 'key' if ports of 'kind' know it in 'role', or
  * null. */
 static const struct vhu_option *

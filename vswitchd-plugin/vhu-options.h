@@ -107,6 +107,11 @@ bool vhu_options_same_socket(const struct vhu_options *a,
 bool vhu_options_same_owner(const struct vhu_options *a,
                             const struct vhu_options *b);
 
+/* Returns which options differ between 'old' and 'new', in words, such as
+ * "options:n_rxq changed", to be freed by the caller. */
+char *vhu_options_describe_change(const struct vhu_options *old,
+                                  const struct vhu_options *new);
+
 /* Adds to 'args' what of 'options' is not the default. */
 void vhu_options_format(const struct vhu_options *options, struct smap *args);
 
