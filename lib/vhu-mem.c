@@ -360,7 +360,7 @@ check_file(const struct vhost_user_mem_region *spec, int fd,
 
     /* With this seal, the file cannot lose memory any more, whatever its size
      * is just now.  Only some files can be sealed. */
-    ignore(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK));
+    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK);
 
     if (fstat(fd, &s) || !S_ISREG(s.st_mode)) {
         refuse(spec, error, "not a file that can be mapped");

@@ -136,9 +136,7 @@ slot_create(void)
 static void
 wake_watchdog(void)
 {
-    uint64_t one = 1;
-
-    ignore(write(wake_fd, &one, sizeof one));
+    eventfd_write(wake_fd, 1);
 }
 
 /* Returns true if the write of 'slot' number 'seq', which failed with EINTR,
@@ -242,11 +240,11 @@ static void
 watchdog_wait(int timeout)
 {
     struct pollfd pfd = { .fd = wake_fd, .events = POLLIN };
-    uint64_t n;
+    eventfd_t n;
 
     ovsrcu_quiesce_start();
     if (poll(&pfd, 1, timeout) > 0) {
-        ignore(read(wake_fd, &n, sizeof n));
+        eventfd_read(wake_fd, &n);
     }
     ovsrcu_quiesce_end();
 }

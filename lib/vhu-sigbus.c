@@ -146,7 +146,6 @@ repair(char *addr)
     while (c) {
         for (size_t i = 0; i < CHUNK_SLOTS; i++) {
             struct range r;
-            uint64_t one = 1;
 
             if (!read_slot(&c->slots[i], &r)
                 || (uintptr_t) addr - (uintptr_t) r.base >= r.size) {
@@ -165,7 +164,7 @@ repair(char *addr)
                     return false;
                 }
             }
-            ignore(write(wake_fd, &one, sizeof one));
+            eventfd_write(wake_fd, 1);
             return true;
         }
         atomic_read_explicit(&c->next, &c, memory_order_acquire);
@@ -291,8 +290,8 @@ vhu_sigbus_wait(void)
 void
 vhu_sigbus_clear(void)
 {
-    uint64_t n;
+    eventfd_t n;
 
     install();
-    ignore(read(wake_fd, &n, sizeof n));
+    eventfd_read(wake_fd, &n);
 }

@@ -155,6 +155,8 @@ AC_DEFUN([VHU_OVS], [
   AC_MSG_CHECKING([for the compiler flags of Open vSwitch])
   AC_MSG_RESULT([$vhu_ovs_cflags $OVS_CFLAGS])
 
+  VHU_OVS_COMPAT
+
   AC_MSG_CHECKING([for the optional parts of Open vSwitch])
   vhu_parts= vhu_absent=
   VHU_OVS_PART([HAVE_OPENSSL], [SSL], [libssl-dev])
@@ -164,6 +166,34 @@ AC_DEFUN([VHU_OVS], [
   VHU_OVS_PART([DPDK_NETDEV], [DPDK], [])
   vhu_parts=`echo ${vhu_parts:-none}${vhu_absent:+"; without"$vhu_absent}`
   AC_MSG_RESULT([$vhu_parts])
+])
+
+dnl VHU_OVS_GREP([FILE], [REGEX], [MACRO])
+dnl
+dnl Defines MACRO for our sources if FILE of Open vSwitch matches REGEX.
+AC_DEFUN([VHU_OVS_GREP], [
+  AC_MSG_CHECKING([whether $1 of Open vSwitch has $2])
+  if $GREP -qE '$2' "$OVS_SRCDIR/$1"; then
+    OVS_COMPAT_DEFS="$OVS_COMPAT_DEFS -D$3"
+    AC_MSG_RESULT([yes])
+  else
+    AC_MSG_RESULT([no])
+  fi
+])
+
+dnl VHU_OVS_COMPAT
+dnl
+dnl Sets OVS_COMPAT_DEFS to what vswitchd-plugin/ovs-compat.h has to know of
+dnl this version.
+AC_DEFUN([VHU_OVS_COMPAT], [
+  OVS_COMPAT_DEFS=
+  AC_SUBST([OVS_COMPAT_DEFS])
+  VHU_OVS_GREP([lib/dp-packet.h], [dp_packet_set_tso_segsz],
+    [HAVE_OVS_TSO_SEGSZ])
+  VHU_OVS_GREP([include/openvswitch/json.h], [json_array_at],
+    [HAVE_OVS_JSON_ARRAY_AT])
+  VHU_OVS_GREP([lib/unixctl.h], [struct json \*\*result],
+    [HAVE_OVS_UNIXCTL_JSON])
 ])
 
 dnl VHU_OVS_PART([MACRO], [NAME], [DEBIAN-PACKAGES])

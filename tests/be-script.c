@@ -250,7 +250,7 @@ put(int sock, const struct vhost_user_hdr *hdr, const void *payload,
         mh.msg_control = &control;
         mh.msg_controllen = CMSG_SPACE(n_fds * sizeof *fds);
     }
-    ignore(sendmsg(sock, &mh, MSG_NOSIGNAL | MSG_DONTWAIT));
+    sendmsg(sock, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 /* Answers all that is there.  Returns how many messages that were. */

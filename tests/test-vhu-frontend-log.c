@@ -251,7 +251,7 @@ use(struct be *be, uint16_t n)
     }
     __atomic_store_n(&used->idx, virtio_cpu_to_le16(n), __ATOMIC_RELEASE);
 
-    ignore(vhu_fe_vring_lock(vring));
+    vhu_fe_vring_lock(vring);
     assert(virtq_drv_reclaim(vring->drv) == n);
     vhu_fe_vring_unlock(vring);
 }

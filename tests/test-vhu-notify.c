@@ -222,7 +222,7 @@ reader_main(void *writer_)
     poll(NULL, 0, 50);
     pthread_kill(writer->thread, SIGUSR1);
     poll(NULL, 0, 50);
-    ignore(read(writer->fd, &n, sizeof n));
+    eventfd_read(writer->fd, &n);
     return NULL;
 }
 

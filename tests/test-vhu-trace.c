@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "openvswitch/json.h"
+#include "ovs-compat.h"
 #include "random.h"
 #include "timeval.h"
 #include "util.h"
@@ -43,8 +44,8 @@ print_trace(const struct vhu_trace *trace, uint64_t since)
     const struct json *records = shash_find_data(json_object(object),
                                                  "records");
 
-    for (size_t i = 0; i < json_array(records)->n; i++) {
-        struct json *record = json_array(records)->elems[i];
+    for (size_t i = 0; i < json_array_size(records); i++) {
+        const struct json *record = json_array_at(records, i);
         struct json *usec = shash_find_and_delete(json_object(record),
                                                   "usec");
         char *text;
@@ -65,7 +66,7 @@ get_next(const struct vhu_trace *trace)
     uint64_t next = json_integer(shash_find_data(json_object(object),
                                                  "next"));
 
-    assert(!json_array(shash_find_data(json_object(object), "records"))->n);
+    assert(!json_array_size(shash_find_data(json_object(object), "records")));
     json_destroy(object);
     return next;
 }
@@ -138,7 +139,7 @@ test_payloads(void)
         struct json *object = vhu_trace_to_json(trace, i);
         const struct json *records = shash_find_data(json_object(object),
                                                      "records");
-        const struct json *first = json_array(records)->elems[0];
+        const struct json *first = json_array_at(records, 0);
         const struct shash *record = json_object(first);
         const struct json *text = shash_find_data(record, "text");
 
@@ -233,8 +234,8 @@ test_ring(void)
         object = vhu_trace_to_json(trace, 0);
         records = shash_find_data(json_object(object), "records");
         oldest = i < VHU_TRACE_SIZE ? 0 : i + 1 - VHU_TRACE_SIZE;
-        assert(json_array(records)->n == i + 1 - oldest);
-        first = json_array(records)->elems[0];
+        assert(json_array_size(records) == i + 1 - oldest);
+        first = json_array_at(records, 0);
         assert(json_integer(shash_find_data(json_object(first), "seqno"))
                == oldest);
         assert(!shash_find_data(json_object(first), "text") == !(oldest % 3));

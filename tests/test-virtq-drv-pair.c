@@ -23,6 +23,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 
 #include "hash.h"
 #include "ovs-thread.h"
@@ -129,12 +130,12 @@ static void
 wait_for(int fd)
 {
     struct pollfd pfd = { .fd = fd, .events = POLLIN };
-    uint64_t n;
+    eventfd_t n;
 
     if (poll(&pfd, 1, MAX_WAIT_MS) != 1) {
         ovs_fatal(0, "%s: a notification was lost", check_name);
     }
-    ignore(read(fd, &n, sizeof n));
+    eventfd_read(fd, &n);
 }
 
 /* The driver waits until something is used, */

@@ -32,6 +32,7 @@
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/json.h"
 #include "openvswitch/poll-loop.h"
+#include "ovs-compat.h"
 #include "timeval.h"
 #include "util.h"
 #include "vhost-util.h"
@@ -168,8 +169,8 @@ take_sample(const struct options *o, struct sample *sample, char **error)
 static const struct json *
 find_port(const struct json *array, const char *name)
 {
-    for (size_t i = 0; i < json_array(array)->n; i++) {
-        const struct json *port = json_array(array)->elems[i];
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        const struct json *port = json_array_at(array, i);
         const char *text = vhost_json_string(port, "name");
 
         if (text && name && !strcmp(text, name)) {
@@ -282,7 +283,7 @@ put_port(struct ds *s, const struct json *old, const struct json *new,
 {
     const char *name = vhost_json_string(new, "name");
     const char *reason = vhost_json_string(new, "reason");
-    struct json *const *vrings, *const *old_vrings;
+    const struct json *vrings, *old_vrings;
     size_t n_old = vhost_json_array(old, "vrings", &old_vrings);
     size_t n = vhost_json_array(new, "vrings", &vrings);
 
@@ -292,13 +293,15 @@ put_port(struct ds *s, const struct json *old, const struct json *new,
         ds_put_format(s, "%s\n", reason);
     }
     for (size_t i = 0; i < n; i++) {
-        struct rates r = calc_rates(i < n_old ? old_vrings[i] : NULL,
-                                    vrings[i], seconds);
+        const struct json *vring = json_array_at(vrings, i);
+        struct rates r = calc_rates(i < n_old ? json_array_at(old_vrings, i)
+                                              : NULL,
+                                    vring, seconds);
 
         if (reason || i) {
             ds_put_format(s, "%21s", "");
         }
-        put_vring(s, vrings[i], &r);
+        put_vring(s, vring, &r);
         ds_put_char(s, '\n');
     }
     if (!reason && !n) {
@@ -310,11 +313,11 @@ static void
 put_table(struct ds *s, const struct sample *old, const struct sample *new)
 {
     double seconds = MAX(new->usec - old->usec, 1) / 1e6;
-    size_t n = json_array(new->ports)->n;
+    size_t n = json_array_size(new->ports);
     size_t n_up = 0;
 
     for (size_t i = 0; i < n; i++) {
-        n_up += vhost_json_bool(json_array(new->ports)->elems[i], "link");
+        n_up += vhost_json_bool(json_array_at(new->ports, i), "link");
     }
     ds_put_strftime_msec(s, "%H:%M:%S", time_wall_msec(), false);
     ds_put_format(s, "  %"PRIuSIZE" port%s, %"PRIuSIZE" up\n", n,
@@ -324,7 +327,7 @@ put_table(struct ds *s, const struct sample *old, const struct sample *new)
                   "pkt/s", "Mbit/s", "drop/s", "burst", "call/s", "quiet/s",
                   "kick/s");
     for (size_t i = 0; i < n; i++) {
-        const struct json *port = json_array(new->ports)->elems[i];
+        const struct json *port = json_array_at(new->ports, i);
 
         put_port(s, find_port(old->ports, vhost_json_string(port, "name")),
                  port, seconds);
@@ -376,7 +379,7 @@ port_to_json(const struct json *old, const struct json *new, double seconds)
 {
     const char *name = vhost_json_string(new, "name");
     const char *reason = vhost_json_string(new, "reason");
-    struct json *const *vrings, *const *old_vrings;
+    const struct json *vrings, *old_vrings;
     size_t n_old = vhost_json_array(old, "vrings", &old_vrings);
     size_t n = vhost_json_array(new, "vrings", &vrings);
     struct json *object = json_object_create();
@@ -389,10 +392,12 @@ port_to_json(const struct json *old, const struct json *new, double seconds)
         json_object_put_string(object, "reason", reason);
     }
     for (size_t i = 0; i < n; i++) {
-        struct rates r = calc_rates(i < n_old ? old_vrings[i] : NULL,
-                                    vrings[i], seconds);
+        const struct json *vring = json_array_at(vrings, i);
+        struct rates r = calc_rates(i < n_old ? json_array_at(old_vrings, i)
+                                              : NULL,
+                                    vring, seconds);
 
-        json_array_add(queues, vring_to_json(vrings[i], &r));
+        json_array_add(queues, vring_to_json(vring, &r));
     }
     json_object_put(object, "queues", queues);
     return object;
@@ -405,8 +410,8 @@ print_json(const struct sample *old, const struct sample *new)
     struct json *object = json_object_create();
     struct json *ports = json_array_create_empty();
 
-    for (size_t i = 0; i < json_array(new->ports)->n; i++) {
-        const struct json *port = json_array(new->ports)->elems[i];
+    for (size_t i = 0; i < json_array_size(new->ports); i++) {
+        const struct json *port = json_array_at(new->ports, i);
 
         json_array_add(ports, port_to_json(
                            find_port(old->ports,

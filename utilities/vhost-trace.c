@@ -27,6 +27,7 @@
 
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/json.h"
+#include "ovs-compat.h"
 #include "timeval.h"
 #include "util.h"
 #include "vhost-util.h"
@@ -144,7 +145,7 @@ static void
 print_answer(struct trace *trace, const struct json *answer)
 {
     int64_t id = vhost_json_integer(answer, "id");
-    struct json *const *records;
+    const struct json *records;
     size_t n = vhost_json_array(answer, "records", &records);
 
     if (trace->begun && id != trace->id) {
@@ -153,15 +154,18 @@ print_answer(struct trace *trace, const struct json *answer)
         trace->next = 0;
         return;
     }
-    if (n && vhost_json_integer(records[0], "seqno") > trace->next
-        && trace->begun) {
+    if (n && trace->begun
+        && vhost_json_integer(json_array_at(records, 0), "seqno")
+           > trace->next) {
         fprintf(stderr, "%s: some messages are missing here\n", command);
     }
     for (size_t i = 0; i < n; i++) {
+        const struct json *record = json_array_at(records, i);
+
         if (trace->json) {
-            vhost_print_json(json_clone(records[i]), false);
+            vhost_print_json(json_clone(record), false);
         } else {
-            print_record(records[i]);
+            print_record(record);
         }
     }
     fflush(stdout);

@@ -34,6 +34,7 @@
 #include "latch.h"
 #include "openvswitch/json.h"
 #include "openvswitch/poll-loop.h"
+#include "ovs-compat.h"
 #include "unixctl.h"
 #include "util.h"
 
@@ -218,8 +219,8 @@ vhost_call(const char *target, const char *method, size_t n_args,
         return retval;
     }
 
-    retval = unixctl_client_transact(client, method, n_args, args, answer,
-                                     &refusal);
+    retval = ovs_unixctl_transact(client, method, n_args, args, answer,
+                                  &refusal);
     if (retval) {
         *error = xasprintf("no answer from %s: %s", path,
                            ovs_retval_to_string(retval));
@@ -296,10 +297,8 @@ vhost_json_bool(const struct json *object, const char *name)
 
 size_t
 vhost_json_array(const struct json *object, const char *name,
-                 struct json *const **elems)
+                 const struct json **array)
 {
-    const struct json *member = find_member(object, name, JSON_ARRAY);
-
-    *elems = member ? json_array(member)->elems : NULL;
-    return member ? json_array(member)->n : 0;
+    *array = find_member(object, name, JSON_ARRAY);
+    return *array ? json_array_size(*array) : 0;
 }

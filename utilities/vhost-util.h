@@ -98,6 +98,6 @@ int64_t vhost_json_integer(const struct json *object, const char *name);
 const char *vhost_json_string(const struct json *object, const char *name);
 bool vhost_json_bool(const struct json *object, const char *name);
 size_t vhost_json_array(const struct json *object, const char *name,
-                        struct json *const **elems);
+                        const struct json **array);
 
 #endif /* vhost-util.h */

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "dp-packet.h"
+#include "ovs-compat.h"
 #include "ovs-thread.h"
 #include "packets.h"
 #include "util.h"
@@ -139,7 +140,7 @@ packet_reset(struct dp_packet *packet, size_t size)
     dp_packet_set_size(packet, size);
     dp_packet_reset_offsets(packet);
     dp_packet_reset_cutlen(packet);
-    dp_packet_reset_offload(packet);
+    ovs_packet_reset_offload(packet);
     dp_packet_init_specific(packet);
     packet->packet_type = htonl(PT_ETH);
 }

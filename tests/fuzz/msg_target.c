@@ -232,7 +232,7 @@ send_request(const struct target *t, uint32_t request, uint8_t argument,
         mh.msg_control = &control;
         mh.msg_controllen = CMSG_SPACE(n_fds * sizeof fds[0]);
     }
-    ignore(sendmsg(t->sock, &mh, MSG_DONTWAIT | MSG_NOSIGNAL));
+    sendmsg(t->sock, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* What PMD threads do with all the vrings. */
