@@ -366,15 +366,18 @@ memory_fits(const struct vhu_frontend *fe)
 static int
 make_memory(struct vhu_frontend *fe, char **error)
 {
-    struct virtq_drv_config config = make_config(fe, 0);
-    uint64_t size = ROUND_UP(virtq_drv_shm_size(&config), VIRTQ_DRV_ALIGN);
     struct vhu_shm_config shm_config = {
         .name = fe->name,
-        .size = vhu_fe_n_vrings(fe) * size,
         .hugepages = fe->config.hugepages,
     };
+    struct virtq_drv_config config;
     int retval;
 
+    for (unsigned int i = 0; i < vhu_fe_n_vrings(fe); i++) {
+        config = make_config(fe, i);
+        shm_config.size += ROUND_UP(virtq_drv_shm_size(&config),
+                                    VIRTQ_DRV_ALIGN);
+    }
     retval = vhu_shm_create(&shm_config, &fe->shm, error);
     if (retval) {
         return retval;

@@ -174,8 +174,8 @@ struct virtq_drv_config {
 struct virtq_drv;
 
 /* Returns how many bytes of shared memory a virtqueue needs that is configured
- * as 'config', of which only 'format', 'size', 'buf_size' and 'features' are
- * looked at.  They need to be carved out with VIRTQ_DRV_ALIGN. */
+ * as 'config', of which 'format', 'access', 'size', 'buf_size' and 'features'
+ * are looked at.  They need to be carved out with VIRTQ_DRV_ALIGN. */
 uint64_t virtq_drv_shm_size(const struct virtq_drv_config *config);
 
 /* Returns, in '*vqp', a running virtqueue with a fresh ring.
