@@ -113,7 +113,8 @@ vhu_fe_vrings_prepare(struct vhu_frontend *fe, char **error)
         retval = make_eventfds(fe, vring);
         ovs_spin_lock(&vring->lock);
         vring->resume = (vring->resume
-                         && (!vring->lost || fe->inflight.fd >= 0)
+                         && (!vring->lost || fe->config.keep_rings
+                             || fe->inflight.fd >= 0)
                          && virtq_drv_resume(vring->drv));
         virtq_drv_set_kick_fd(vring->drv, (fe->config.poll_kick ? -1
                                            : vring->kick_fd));
@@ -208,7 +209,9 @@ vhu_fe_vrings_lost(struct vhu_frontend *fe)
 
         if (vring->started && vring->drv) {
             vring->resume = vring->lost = true;
-            vring->base = get_base(vring);
+            if (!fe->config.keep_rings || !is_packed(vring->drv)) {
+                vring->base = get_base(vring);
+            }
         }
         vring->started = false;
         vring->want_reset = false;

@@ -143,6 +143,7 @@ vhu_frontend_set_config(struct vhu_frontend *fe,
         && old->buf_size == config->buf_size
         && old->hugepages == config->hugepages
         && old->poll_kick == config->poll_kick
+        && old->keep_rings == config->keep_rings
         && old->timeout == config->timeout) {
         return;
     }

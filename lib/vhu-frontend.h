@@ -47,7 +47,13 @@
  * starts from the beginning, with the features that were negotiated the first
  * time: what the virtqueues hold depends on them.  While there is no
  * connection, no PMD thread has a virtqueue.  Packets that the back-end had
- * not transmitted are made available again on the new connection.
+ * not transmitted are made available again on the new connection, in fresh
+ * rings.
+ *
+ * With 'keep_rings' the rings stay as they are, like those of a guest, which
+ * does not notice that QEMU has lost its back-end.  Then the base of a split
+ * virtqueue is its used index, as QEMU reads it; that of a packed one is what
+ * was last said about it, however long ago, since QEMU knows no better.
  *
  *
  * What goes wrong
@@ -149,6 +155,8 @@ struct vhu_frontend_config {
     bool hugepages;             /* Put the memory on huge pages. */
     bool poll_kick;             /* Have the back-end poll: send it no kick
                                  * eventfds. */
+    bool keep_rings;            /* Leave the rings as they are when the
+                                 * connection is lost, see above. */
     int timeout;                /* For a reply, in ms; 0 for
                                  * VHU_FRONTEND_TIMEOUT. */
 };

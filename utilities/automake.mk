@@ -26,6 +26,7 @@ utilities_ovs_vhost_SOURCES += utilities/vhost-bounce.c
 utilities_ovs_vhost_SOURCES += utilities/vhost-hist.c utilities/vhost-hist.h
 utilities_ovs_vhost_SOURCES += utilities/vhost-loop.c utilities/vhost-loop.h
 utilities_ovs_vhost_SOURCES += utilities/vhost-perf.c utilities/vhost-perf.h
+utilities_ovs_vhost_SOURCES += utilities/vhost-perf-outage.c
 utilities_ovs_vhost_SOURCES += utilities/vhost-perf-report.c
 utilities_ovs_vhost_SOURCES += utilities/vhost-port.c utilities/vhost-port.h
 utilities_ovs_vhost_SOURCES += utilities/vhost-probe.c

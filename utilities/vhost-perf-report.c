@@ -53,6 +53,14 @@ get_result(const struct vhost_perf_way *way)
     return r;
 }
 
+/* How many of the packets that were under way when the back-end went never
+ * came. */
+static uint64_t
+get_lost(const struct vhost_perf_loss *loss)
+{
+    return loss->in_ring + loss->in_switch - loss->recovered;
+}
+
 /* Text. */
 
 static void
@@ -104,6 +112,28 @@ put_queues(struct ds *s, const struct vhost_perf_way *way)
 }
 
 static void
+put_outages(struct ds *s, const struct vhost_perf *perf, size_t way)
+{
+    for (size_t i = 0; i < perf->n_outages; i++) {
+        const struct vhost_perf_outage *outage = &perf->outages[i];
+        const struct vhost_perf_loss *loss = &outage->ways[way];
+
+        ds_put_format(s, "  back-end gone at %.3f s, ",
+                      (outage->start - perf->start) / 1e9);
+        if (outage->end) {
+            ds_put_format(s, "back in %.3f s",
+                          (outage->end - outage->start) / 1e9);
+        } else {
+            ds_put_cstr(s, "not back");
+        }
+        ds_put_format(s, ": %"PRIu64" in the ring, %"PRIu64" in the switch, "
+                      "%"PRIu64" of them lost, %"PRIu64" duplicates, %"PRIu64
+                      " reordered\n", loss->in_ring, loss->in_switch,
+                      get_lost(loss), loss->duplicates, loss->reordered);
+    }
+}
+
+static void
 put_way(struct ds *s, const struct vhost_perf *perf, const struct result *r)
 {
     const struct vhost_stream *stream = r->way->stream;
@@ -135,6 +165,7 @@ put_way(struct ds *s, const struct vhost_perf *perf, const struct result *r)
                       "  %-11s %12"PRIu64"  of another length than sent\n",
                       "stale", r->sum.stale, "malformed", c->bad);
     }
+    put_outages(s, perf, r->way - perf->ways);
     put_queues(s, r->way);
     put_latency(s, &stream->latency);
 }
@@ -215,6 +246,30 @@ queues_to_json(const struct vhost_perf_way *way)
 }
 
 static struct json *
+outages_to_json(const struct vhost_perf *perf, size_t way)
+{
+    struct json *array = json_array_create_empty();
+
+    for (size_t i = 0; i < perf->n_outages; i++) {
+        const struct vhost_perf_outage *outage = &perf->outages[i];
+        const struct vhost_perf_loss *loss = &outage->ways[way];
+        struct json *object = json_object_create();
+
+        put_number(object, "start_ns", outage->start - perf->start);
+        if (outage->end) {
+            put_number(object, "duration_ns", outage->end - outage->start);
+        }
+        put_number(object, "in_ring", loss->in_ring);
+        put_number(object, "in_switch", loss->in_switch);
+        put_number(object, "lost", get_lost(loss));
+        put_number(object, "duplicates", loss->duplicates);
+        put_number(object, "reordered", loss->reordered);
+        json_array_add(array, object);
+    }
+    return array;
+}
+
+static struct json *
 way_to_json(const struct vhost_perf *perf, const struct result *r)
 {
     const struct vhost_stream *stream = r->way->stream;
@@ -239,6 +294,8 @@ way_to_json(const struct vhost_perf *perf, const struct result *r)
     put_number(object, "duplicates", r->sum.duplicates);
     put_number(object, "stale", r->sum.stale);
     put_number(object, "malformed", c->bad);
+    json_object_put(object, "outages",
+                    outages_to_json(perf, r->way - perf->ways));
     json_object_put(object, "queues", queues_to_json(r->way));
     if (stream->latency.n) {
         json_object_put(object, "latency_ns",

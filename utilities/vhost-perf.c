@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,6 +65,8 @@ usage(void)
            "port (default: 16)\n"
            "  --burst=N            packets sent at once, 1 to %d "
            "(default: 32)\n"
+           "  --window=N           packets under way at most, each way "
+           "(default: no limit)\n"
            "  --duration=S         seconds from when all are up (default: "
            "10; 0: no end)\n"
            "  --wait=S             seconds to wait for that (default: 10; 0: "
@@ -88,7 +91,7 @@ usage(void)
 enum {
     OPT_SIZE = 256, OPT_RATE, OPT_FLOWS, OPT_BURST, OPT_DURATION, OPT_WAIT,
     OPT_SETTLE, OPT_BIDIRECTIONAL, OPT_SEND_ONLY, OPT_RECEIVE_ONLY, OPT_PNG,
-    OPT_JSON,
+    OPT_JSON, OPT_WINDOW,
 };
 
 static void
@@ -110,6 +113,10 @@ parse_option(int c, struct vhost_perf *perf)
     case OPT_BURST:
         perf->burst = vhost_parse_number(command, "--burst", optarg, 1,
                                          VIRTQ_MAX_BURST);
+        break;
+    case OPT_WINDOW:
+        perf->window = vhost_parse_number(command, "--window", optarg, 1,
+                                          INT_MAX);
         break;
     case OPT_DURATION:
         perf->duration = vhost_parse_real(command, "--duration", optarg, 0,
@@ -155,6 +162,7 @@ parse_options(int argc, char *argv[], struct vhost_perf *perf)
         { "rate", required_argument, NULL, OPT_RATE },
         { "flows", required_argument, NULL, OPT_FLOWS },
         { "burst", required_argument, NULL, OPT_BURST },
+        { "window", required_argument, NULL, OPT_WINDOW },
         { "duration", required_argument, NULL, OPT_DURATION },
         { "wait", required_argument, NULL, OPT_WAIT },
         { "settle", required_argument, NULL, OPT_SETTLE },
@@ -179,6 +187,8 @@ parse_options(int argc, char *argv[], struct vhost_perf *perf)
     } else if (perf->receive_only && (perf->send_only || perf->bidirectional
                                       || perf->rate || perf->png)) {
         vhost_bad_usage(command, "--receive-only sends nothing");
+    } else if (perf->send_only && perf->window) {
+        vhost_bad_usage(command, "--window needs to receive");
     }
     perf->n_flows = MAX(perf->n_flows, perf->config.n_pairs);
     perf->config.max_packet = MAX(perf->config.max_packet, perf->size);
@@ -214,16 +224,14 @@ receive_burst(struct vhost_perf *perf, size_t port, unsigned int pair)
 {
     struct vhu_fe_vring *vring = vhu_frontend_get_vring(
         perf->ports[port].fe, vhu_receiveq_vring(pair));
-    struct virtq_drv *vq = ovsrcu_get(struct virtq_drv *, &vring->vq);
     struct virtq_chain packets[VIRTQ_MAX_BURST];
+    struct virtq_drv *vq;
     uint32_t hdr_len;
     uint64_t now;
     size_t n;
 
-    if (!vq || !virtq_drv_has_used(vq)) {
-        return 0;
-    }
-    vq = vhu_fe_vring_trylock(vring);
+    vq = (vhost_port_has_used(vring)
+          ? vhost_port_lock(&perf->ports[port], vring) : NULL);
     if (!vq) {
         return 0;
     }
@@ -259,7 +267,7 @@ receive_all(struct vhost_perf *perf)
 }
 
 /* Sends what is due on 'way', one burst at most.  Packets that were due while
- * the ring was full or the port down are not made up for. */
+ * the ring or the window was full or the port down are not made up for. */
 static size_t
 send_due(const struct vhost_perf *perf, struct vhost_perf_way *way,
          uint64_t now)
@@ -271,14 +279,19 @@ send_due(const struct vhost_perf *perf, struct vhost_perf_way *way,
         uint64_t due = (now - perf->start) / 1e9 * perf->rate;
 
         n = MIN(due - way->n_done, n);
-        if (!way->src->up) {
+        if (!vhost_port_takes_packets(way->src)) {
             way->n_done = due;
         }
     }
-    if (!n || !way->src->up) {
+    if (!n || !vhost_port_takes_packets(way->src)) {
         return 0;
     }
     way->n_done += n;
+    if (perf->window) {
+        const struct vhost_stream_counters *c = &way->stream->counters;
+
+        n = MIN(n, perf->window - MIN(perf->window, c->sent - c->passed));
+    }
     pair = way->turn++ % way->src->n_pairs;
     return vhost_stream_send(way->stream, way->src, pair, n);
 }
@@ -365,6 +378,23 @@ settle(struct vhost_perf *perf)
     }
 }
 
+/* Looks at the sockets. */
+static void
+control(struct vhost_perf *perf)
+{
+    vhost_ports_run(perf->ports, perf->n_ports);
+    if (vhost_perf_outage_look(perf, vhost_now())) {
+        while (receive_all(perf)) {
+            continue;
+        }
+        vhost_perf_outage_begin(perf, vhost_now());
+    }
+    if (!perf->ports[0].up && !perf->ports[perf->n_ports - 1].up) {
+        vhost_ports_block(perf->ports, perf->n_ports,
+                          time_msec() + (perf->config.keep_rings ? 1 : 10));
+    }
+}
+
 static void
 measure(struct vhost_perf *perf)
 {
@@ -374,6 +404,7 @@ measure(struct vhost_perf *perf)
     unsigned int n_idle = 0;
 
     perf->start = now;
+    perf->all_up = true;
     while (!is_over(perf, now)) {
         size_t n = receive_all(perf);
 
@@ -387,11 +418,7 @@ measure(struct vhost_perf *perf)
         }
         now = vhost_now();
         if (now >= next_control) {
-            vhost_ports_run(perf->ports, perf->n_ports);
-            if (!perf->ports[0].up && !perf->ports[perf->n_ports - 1].up) {
-                vhost_ports_block(perf->ports, perf->n_ports,
-                                  time_msec() + 10);
-            }
+            control(perf);
             now = vhost_now();
             next_control = now + CONTROL_INTERVAL;
         }
@@ -454,6 +481,7 @@ vhost_perf_main(int argc, char *argv[])
         settle(&perf);
         measure(&perf);
         drain(&perf);
+        vhost_perf_outage_finish(&perf);
         done = vhost_perf_report(&perf);
     }
     for (size_t i = 0; i < perf.n_ports; i++) {
@@ -462,5 +490,6 @@ vhost_perf_main(int argc, char *argv[])
     for (size_t i = 0; i < perf.n_ways; i++) {
         vhost_stream_destroy(perf.ways[i].stream);
     }
+    free(perf.outages);
     return done ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -43,6 +43,24 @@ struct vhost_perf_sample {
     uint64_t sent, received, others;
 };
 
+/* What a time without a back-end meant for one direction. */
+struct vhost_perf_loss {
+    /* When the back-end went away: */
+    uint64_t in_ring;           /* Packets that it had not transmitted, */
+    uint64_t in_switch;         /* and that it had, but that did not come. */
+
+    /* From then on to the next time: */
+    uint64_t recovered;         /* Of all those, that came after all. */
+    uint64_t duplicates, reordered;
+};
+
+/* From when one of the back-ends was gone until all were back. */
+struct vhost_perf_outage {
+    uint64_t start;             /* vhost_now() */
+    uint64_t end;               /* The same, or 0 if they are not back. */
+    struct vhost_perf_loss ways[2];
+};
+
 struct vhost_perf {
     /* What is wanted. */
     const char *paths[2];
@@ -53,6 +71,7 @@ struct vhost_perf {
                                  * limit. */
     unsigned int n_flows;
     size_t burst;
+    uint64_t window;            /* Packets under way, or 0 for no limit. */
     double duration, wait;      /* In seconds, 0 for no end. */
     double settle;              /* In seconds. */
     bool bidirectional, send_only, receive_only, json;
@@ -69,7 +88,19 @@ struct vhost_perf {
     uint64_t start;             /* vhost_now() */
     double seconds;             /* That packets were sent. */
     struct vhost_perf_sample last; /* For vhost_perf_progress(). */
+    bool all_up;                /* When last looked at. */
+    struct vhost_perf_outage *outages;
+    size_t n_outages, allocated_outages;
 };
+
+/* To be called after vhost_ports_run(): takes note if a back-end has gone, or
+ * all are back.  Returns true if one has just gone; whoever calls that then
+ * receives all that there is and calls vhost_perf_outage_begin(). */
+bool vhost_perf_outage_look(struct vhost_perf *perf, uint64_t now);
+void vhost_perf_outage_begin(struct vhost_perf *perf, uint64_t now);
+
+/* To be called at the end: completes what is known of the last outage. */
+void vhost_perf_outage_finish(struct vhost_perf *perf);
 
 /* Prints what happened since the last time, unless JSON is wanted. */
 void vhost_perf_progress(struct vhost_perf *perf, uint64_t now);

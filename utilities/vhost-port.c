@@ -49,6 +49,12 @@ const char vhost_port_help[] =
     "1024)\n"
     "  --packed             packed rings (default: split)\n"
     "  --no-mergeable       no receive buffers that are merged\n"
+    "  --no-in-order        buffers may be used in any order\n"
+    "  --no-indirect        no tables of descriptors, which need "
+    "--no-in-order\n"
+    "  --buffer-size=N      bytes of a buffer (default: a packet fits)\n"
+    "  --keep-rings         go on with the same rings when the back-end is "
+    "back\n"
     "  --hugepages          memory on huge pages\n";
 
 void
@@ -81,6 +87,20 @@ vhost_port_parse_option(const char *command, int c,
         return true;
     case VHOST_PORT_OPTION_NO_MERGEABLE:
         config->no_mergeable = true;
+        return true;
+    case VHOST_PORT_OPTION_NO_INDIRECT:
+        config->no_indirect = true;
+        return true;
+    case VHOST_PORT_OPTION_NO_IN_ORDER:
+        config->no_in_order = true;
+        return true;
+    case VHOST_PORT_OPTION_BUFFER_SIZE:
+        config->buf_size = vhost_parse_number(command, "--buffer-size",
+                                              optarg, VIRTQ_DRV_MIN_BUF_SIZE,
+                                              VIRTQ_DRV_MAX_BUF_SIZE);
+        return true;
+    case VHOST_PORT_OPTION_KEEP_RINGS:
+        config->keep_rings = true;
         return true;
     case VHOST_PORT_OPTION_HUGEPAGES:
         config->hugepages = true;
@@ -127,9 +147,11 @@ vhost_port_open(struct vhost_port *port, const char *command,
         .protocol_features = VHU_FRONTEND_PROTOCOL_FEATURES,
         .n_pairs = config->n_pairs,
         .queue_size = config->queue_size,
-        .buf_size = MAX(MIN_BUF_SIZE, ROUND_UP(config->max_packet
-                                               + VIRTIO_NET_HDR_LEN, 64)),
+        .buf_size = (config->buf_size ? config->buf_size
+                     : MAX(MIN_BUF_SIZE, ROUND_UP(config->max_packet
+                                                  + VIRTIO_NET_HDR_LEN, 64))),
         .hugepages = config->hugepages,
+        .keep_rings = config->keep_rings,
         .look_only = config->look_only,
     };
 
@@ -141,6 +163,12 @@ vhost_port_open(struct vhost_port *port, const char *command,
     if (config->no_mergeable) {
         fe_config.features &= ~VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF);
     }
+    if (config->no_indirect) {
+        fe_config.features &= ~VIRTIO_BIT(VIRTIO_F_INDIRECT_DESC);
+    }
+    if (config->no_in_order) {
+        fe_config.features &= ~VIRTIO_BIT(VIRTIO_F_IN_ORDER);
+    }
 
     /* While packets flow nothing blocks, which it warns of. */
     vlog_set_levels(vlog_module_from_name("timeval"), VLF_ANY_DESTINATION,
@@ -149,6 +177,7 @@ vhost_port_open(struct vhost_port *port, const char *command,
     memset(port, 0, sizeof *port);
     port->path = xstrdup(path);
     port->command = command;
+    port->keep_rings = config->keep_rings;
     port->fe = vhu_frontend_create(path, vhu_conn_create(path, &conn_config),
                                    &fe_config, &ops, port);
 }
@@ -259,6 +288,34 @@ vhost_port_count_pending(struct vhost_port *port)
         ovs_spin_unlock(&vring->lock);
     }
     return n;
+}
+
+/* Virtqueues.  Only the one thread that we are looks at 'drv'. */
+
+struct virtq_drv *
+vhost_port_lock(const struct vhost_port *port, struct vhu_fe_vring *vring)
+    OVS_NO_THREAD_SAFETY_ANALYSIS
+{
+    struct virtq_drv *vq = vhu_fe_vring_trylock(vring);
+
+    if (!vq && !port->up && vring->drv
+        && (port->keep_rings || !vhu_vring_is_transmitq(vring->index))) {
+        ovs_spin_lock(&vring->lock);
+        vq = vring->drv;
+    }
+    return vq;
+}
+
+bool
+vhost_port_has_used(const struct vhu_fe_vring *vring)
+{
+    return vring->drv && virtq_drv_has_used(vring->drv);
+}
+
+bool
+vhost_port_takes_packets(const struct vhost_port *port)
+{
+    return port->up || (port->keep_rings && port->n_ups);
 }
 
 /* Packets. */

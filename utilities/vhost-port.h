@@ -43,6 +43,10 @@ enum {
     VHOST_PORT_OPTION_QUEUE_SIZE,
     VHOST_PORT_OPTION_PACKED,
     VHOST_PORT_OPTION_NO_MERGEABLE,
+    VHOST_PORT_OPTION_NO_INDIRECT,
+    VHOST_PORT_OPTION_NO_IN_ORDER,
+    VHOST_PORT_OPTION_BUFFER_SIZE,
+    VHOST_PORT_OPTION_KEEP_RINGS,
     VHOST_PORT_OPTION_HUGEPAGES,
     VHOST_PORT_OPTION_MAX,
 };
@@ -52,6 +56,11 @@ enum {
     { "queue-size", required_argument, NULL, VHOST_PORT_OPTION_QUEUE_SIZE }, \
     { "packed", no_argument, NULL, VHOST_PORT_OPTION_PACKED },              \
     { "no-mergeable", no_argument, NULL, VHOST_PORT_OPTION_NO_MERGEABLE },  \
+    { "no-indirect", no_argument, NULL, VHOST_PORT_OPTION_NO_INDIRECT },    \
+    { "no-in-order", no_argument, NULL, VHOST_PORT_OPTION_NO_IN_ORDER },    \
+    { "buffer-size", required_argument, NULL,                               \
+      VHOST_PORT_OPTION_BUFFER_SIZE },                                      \
+    { "keep-rings", no_argument, NULL, VHOST_PORT_OPTION_KEEP_RINGS },      \
     { "hugepages", no_argument, NULL, VHOST_PORT_OPTION_HUGEPAGES }
 
 /* The lines of --help for them. */
@@ -61,10 +70,14 @@ struct vhost_port_config {
     bool listen;
     bool packed;
     bool no_mergeable;
+    bool no_indirect;
+    bool no_in_order;
+    bool keep_rings;
     bool hugepages;
     bool look_only;             /* Only negotiate, with any back-end. */
     unsigned int n_pairs;
     uint32_t queue_size;
+    uint32_t buf_size;          /* 0: one for each packet. */
     uint32_t max_packet;        /* Longest packet, without its header. */
 };
 
@@ -83,6 +96,7 @@ struct vhost_port {
     char *problem;              /* Why it is not up, or null. */
     bool reported;              /* 'problem' was. */
     long long int report;       /* When to report it (ms). */
+    bool keep_rings;            /* As configured. */
     bool complained;            /* Some problem was reported since it was last
                                  * up. */
     bool up;                    /* When last looked at. */
@@ -111,6 +125,20 @@ bool vhost_ports_are_up(const struct vhost_port ports[], size_t n);
 
 /* Packets that wait in the transmitqs of 'port' to be transmitted. */
 uint64_t vhost_port_count_pending(struct vhost_port *port);
+
+/* Takes the lock of 'vring' of 'port' for a burst and returns its virtqueue,
+ * or returns null if packets cannot be sent or received there.
+ *
+ * While the back-end is away one can receive what it left behind, and with
+ * 'keep_rings' send what fits into the ring. */
+struct virtq_drv *vhost_port_lock(const struct vhost_port *port,
+                                  struct vhu_fe_vring *vring);
+
+/* Returns true if there may be something to receive from 'vring'. */
+bool vhost_port_has_used(const struct vhu_fe_vring *vring);
+
+/* Returns true if 'port' can take packets to send. */
+bool vhost_port_takes_packets(const struct vhost_port *port);
 
 /* To be called after each burst on 'vq' of 'port': if that has become broken,
  * the connection is made anew. */

@@ -151,7 +151,7 @@ vhost_stream_send(struct vhost_stream *stream, const struct vhost_port *port,
     uint32_t hdr_len;
     size_t n_sent;
 
-    vq = n_flows ? vhu_fe_vring_trylock(vring) : NULL;
+    vq = n_flows ? vhost_port_lock(port, vring) : NULL;
     if (!vq) {
         return 0;
     }
@@ -190,6 +190,7 @@ vhost_stream_receive(struct vhost_stream *stream, const uint8_t *head,
     struct vhost_stream_flow *flow;
     struct frame frame;
     unsigned int port;
+    uint64_t unique, next;
 
     memcpy(&frame, head, sizeof frame);
     port = ntohs(frame.src_port);
@@ -212,7 +213,13 @@ vhost_stream_receive(struct vhost_stream *stream, const uint8_t *head,
         flow->seq = xmalloc(sizeof *flow->seq);
         vhost_seq_init(flow->seq);
     }
+    unique = flow->seq->unique;
+    next = flow->seq->next;
     vhost_seq_add(flow->seq, frame.number);
+    stream->counters.passed += flow->seq->next - next;
+    stream->counters.recovered += (frame.number >= flow->marked_first
+                                   && frame.number < flow->marked_end
+                                   && flow->seq->unique > unique);
     vhost_hist_add(&stream->latency, now > frame.when ? now - frame.when : 0,
                    1);
     stream->counters.received++;
@@ -238,6 +245,22 @@ vhost_stream_sum(const struct vhost_stream *stream,
             sum->stale += seq->stale;
         }
     }
+}
+
+uint64_t
+vhost_stream_mark(struct vhost_stream *stream)
+{
+    uint64_t n = 0;
+
+    for (unsigned int i = 0; i < stream->config.n_flows; i++) {
+        struct vhost_stream_flow *flow = &stream->flows[i];
+
+        flow->marked_first = flow->seq ? flow->seq->next : 0;
+        flow->marked_end = flow->sent;
+        n += flow->marked_end - flow->marked_first;
+    }
+    stream->counters.recovered = 0;
+    return n;
 }
 
 uint64_t

@@ -56,6 +56,10 @@ struct vhost_stream_counters {
     uint64_t received;          /* Any packet of the stream. */
     uint64_t bytes;             /* In these. */
     uint64_t bad;               /* Not as long as they were sent. */
+    uint64_t passed;            /* That arrived, or a later one of their flow
+                                 * did. */
+    uint64_t recovered;         /* That were under way when the last mark was
+                                 * made, and arrived. */
     uint64_t queue_sent[VHOST_USER_MAX_QUEUE_PAIRS];
     uint64_t queue_received[VHOST_USER_MAX_QUEUE_PAIRS];
 };
@@ -63,6 +67,8 @@ struct vhost_stream_counters {
 struct vhost_stream_flow {
     uint64_t sent;
     struct vhost_seq *seq;      /* Null before the first packet comes. */
+    uint64_t marked_first, marked_end; /* Under way at the last mark: from the
+                                        * first number to below the second. */
 };
 
 struct vhost_stream {
@@ -98,6 +104,11 @@ bool vhost_stream_receive(struct vhost_stream *stream, const uint8_t *head,
 
 void vhost_stream_sum(const struct vhost_stream *stream,
                       struct vhost_stream_sum *sum);
+
+/* Makes a mark: returns how many packets were sent after the last one of their
+ * flow that arrived.  From now on 'counters.recovered' says how many of these
+ * arrived in the end. */
+uint64_t vhost_stream_mark(struct vhost_stream *stream);
 
 /* Returns how many packets of the flows that belong to queue pair 'pair' of
  * 'n_pairs' were sent and did not arrive. */
