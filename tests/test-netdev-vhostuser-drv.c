@@ -87,6 +87,7 @@ port_init(struct port *port, enum virtq_access access, uint32_t size,
         netdev->stats[i] = xzalloc(sizeof *netdev->stats[i]);
     }
     atomic_init(&netdev->up_flag, true);
+    atomic_init(&netdev->rx_flag, true);
     atomic_init(&netdev->max_packet_len, 9018);
     atomic_init(&netdev->tx_retries_max, 8);
     ovsrcu_init(&netdev->policer, NULL);
@@ -286,8 +287,10 @@ test_recv_not_ready(void)
     ovs_spin_unlock(&port.vring->lock);
 
     atomic_store_relaxed(&port.netdev.up_flag, false);
+    atomic_store_relaxed(&port.netdev.rx_flag, false);
     CHECK_EQ(recv_and_check(&port, 0, NULL), -EAGAIN);
     atomic_store_relaxed(&port.netdev.up_flag, true);
+    atomic_store_relaxed(&port.netdev.rx_flag, true);
     CHECK_EQ(recv_and_check(&port, 0, NULL), 5);
     port_uninit(&port);
     printf("ok\n");
@@ -461,9 +464,11 @@ test_send_drops(void)
     CHECK_EQ(no_queue[VHU_DROP_tx_not_ready], 4);
     ovsrcu_set_hidden(&port.vring->vq, port.f.vq);
     atomic_store_relaxed(&port.netdev.up_flag, false);
+    atomic_store_relaxed(&port.netdev.rx_flag, false);
     send_packets(&port, 2, 60, 0);
     CHECK_EQ(no_queue[VHU_DROP_tx_not_ready], 6);
     atomic_store_relaxed(&port.netdev.up_flag, true);
+    atomic_store_relaxed(&port.netdev.rx_flag, true);
     CHECK_EQ(device_take_all(&port), 0);
     send_packets(&port, 1, 60, 7);
     device_check(&port, 60, 7);

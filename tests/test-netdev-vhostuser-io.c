@@ -71,6 +71,7 @@ port_init(struct port *port, enum virtq_access access, uint32_t size,
         netdev->stats[i] = xzalloc(sizeof *netdev->stats[i]);
     }
     atomic_init(&netdev->up_flag, true);
+    atomic_init(&netdev->rx_flag, true);
     atomic_init(&netdev->max_packet_len, 9018);
     atomic_init(&netdev->tx_retries_max, 8);
     atomic_init(&netdev->rarp_pending, false);
@@ -252,8 +253,10 @@ test_recv_not_ready(void)
     ovs_spin_unlock(&port.vring->lock);
 
     atomic_store_relaxed(&port.netdev.up_flag, false);
+    atomic_store_relaxed(&port.netdev.rx_flag, false);
     CHECK_EQ(recv_and_check(&port, 0, NULL), -EAGAIN);
     atomic_store_relaxed(&port.netdev.up_flag, true);
+    atomic_store_relaxed(&port.netdev.rx_flag, true);
     CHECK_EQ(recv_and_check(&port, 0, NULL), 5);
     port_uninit(&port);
     printf("ok\n");
@@ -324,8 +327,10 @@ test_rarp(void)
     ask_for_rarp(&port, mac);
     port.rxq.up.queue_id = 0;
     atomic_store_relaxed(&port.netdev.up_flag, false);
+    atomic_store_relaxed(&port.netdev.rx_flag, false);
     CHECK_EQ(recv_and_check(&port, 0, NULL), -EAGAIN);
     atomic_store_relaxed(&port.netdev.up_flag, true);
+    atomic_store_relaxed(&port.netdev.rx_flag, true);
     ovsrcu_set_hidden(&port.vring->vq, NULL);
     CHECK_EQ(recv_rarp(&port, mac), 1);
     CHECK_EQ(recv_and_check(&port, 0, NULL), -EAGAIN);
@@ -542,9 +547,11 @@ test_send_drops(void)
     CHECK_EQ(no_queue[VHU_DROP_tx_not_ready], 4);
     ovsrcu_set_hidden(&port.vring->vq, port.f.vq);
     atomic_store_relaxed(&port.netdev.up_flag, false);
+    atomic_store_relaxed(&port.netdev.rx_flag, false);
     send_packets(&port, 2, 60, 0);
     CHECK_EQ(no_queue[VHU_DROP_tx_not_ready], 6);
     atomic_store_relaxed(&port.netdev.up_flag, true);
+    atomic_store_relaxed(&port.netdev.rx_flag, true);
     CHECK_EQ(get_used(&port, 0), 0);
     send_packets(&port, 1, 60, 0);
     CHECK_EQ(get_used(&port, 72), 1);

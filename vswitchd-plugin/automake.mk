@@ -29,6 +29,7 @@ vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-ctl.c vswitchd-plu
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-meter.c vswitchd-plugin/vhu-meter.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-options.c vswitchd-plugin/vhu-options.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-packet.c vswitchd-plugin/vhu-packet.h
+vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-startup.c vswitchd-plugin/vhu-startup.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-unixctl.c vswitchd-plugin/vhu-unixctl.h
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/vhu-unixctl-fe.c
 vswitchd_plugin_libvhuplugin_a_SOURCES += vswitchd-plugin/ovs-compat.h
@@ -88,6 +89,7 @@ endif
 DAEMON_OBJECTS = $(vswitchd_plugin_libdaemon_a_OBJECTS) $(PLUGIN_LIBS)
 RELINK_FLAGS = $(SANITIZER_FLAGS) \
 	-Wl,--wrap=dpdk_init \
+	-Wl,--wrap=if_notifier_destroy \
 	-Wl,--wrap=ovs_print_version \
 	-Wl,--wrap=ovsrec_interface_set_error
 vswitchd-plugin/ovs-vswitchd: $(DAEMON_OBJECTS) $(OVS_STAMP) \

@@ -35,6 +35,7 @@
 #include "vhu-conn.h"
 #include "vhu-dev.h"
 #include "vhu-frontend.h"
+#include "vhu-startup.h"
 #include "virtio-spec.h"
 
 VLOG_DEFINE_THIS_MODULE(netdev_vhostuser_ctl);
@@ -291,6 +292,32 @@ update_text(struct netdev_vhostuser *netdev, char **copy, const char *text)
 }
 
 void
+netdev_vhostuser_update_up(struct netdev_vhostuser *netdev)
+{
+    bool up = netdev->flags & NETDEV_UP;
+
+    atomic_store_relaxed(&netdev->up_flag, up);
+    atomic_store_relaxed(&netdev->rx_flag, up && !netdev->rx_held);
+}
+
+/* The switch has just started: says how long to wait for this port, or lets
+ * it receive. */
+static void
+run_startup(struct netdev_vhostuser *netdev)
+    OVS_REQUIRES(netdev->mutex)
+{
+    struct vhu_conn *conn = netdev_vhostuser_conn(netdev);
+
+    if (!vhu_startup_is_held()) {
+        netdev->rx_held = false;
+        netdev_vhostuser_update_up(netdev);
+    } else if (conn && vhu_conn_is_connected(conn)
+               && !netdev_vhostuser_is_up(netdev)) {
+        vhu_startup_expect(vhu_conn_get_since(conn) + VHU_STARTUP_PORT_MS);
+    }
+}
+
+void
 netdev_vhostuser_run(struct vhu_ctl_client *client)
 {
     struct netdev_vhostuser *netdev
@@ -308,6 +335,9 @@ netdev_vhostuser_run(struct vhu_ctl_client *client)
     update_text(netdev, &netdev->mtu_error,
                 netdev_vhostuser_mtu_error(netdev));
     request_queues(netdev);
+    if (netdev->rx_held) {
+        run_startup(netdev);
+    }
     if (time_msec() >= netdev->next_announce) {
         announce_change(netdev, (netdev->announce_delay < ANNOUNCE_MAX_MS
                                  ? netdev->announce_delay * 2 : 0));

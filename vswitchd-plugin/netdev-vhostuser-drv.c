@@ -127,7 +127,7 @@ netdev_vhostuser_driver_rxq_recv(const struct netdev_vhostuser_driver *driver,
     }
 
     netdev = netdev_vhostuser_cast(rxq->netdev);
-    atomic_read_relaxed(&netdev->up_flag, &up);
+    atomic_read_relaxed(&netdev->rx_flag, &up);
     if (OVS_UNLIKELY(!up)) {
         return EAGAIN;
     }

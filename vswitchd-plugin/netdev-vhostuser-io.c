@@ -199,7 +199,7 @@ netdev_vhostuser_rxq_recv(struct netdev_rxq *rxq,
         return EAGAIN;
     }
 
-    atomic_read_relaxed(&netdev->up_flag, &up);
+    atomic_read_relaxed(&netdev->rx_flag, &up);
     if (OVS_UNLIKELY(!up)) {
         return EAGAIN;
     }

@@ -34,6 +34,7 @@
 #include "vhu-ctl.h"
 #include "vhu-dev.h"
 #include "vhu-options.h"
+#include "vhu-startup.h"
 #include "virtio-spec.h"
 
 VLOG_DEFINE_THIS_MODULE(netdev_vhostuser);
@@ -106,7 +107,9 @@ netdev_vhostuser_construct(struct netdev *netdev_)
     netdev->next_announce = LLONG_MAX;
     netdev->mtu = netdev->requested_mtu = ETH_PAYLOAD_MAX;
     netdev->flags = NETDEV_UP | NETDEV_PROMISC;
+    netdev->rx_held = vhu_startup_is_held();
     atomic_init(&netdev->up_flag, true);
+    atomic_init(&netdev->rx_flag, !netdev->rx_held);
     atomic_init(&netdev->max_packet_len, ETH_PAYLOAD_MAX + VHU_MTU_OVERHEAD);
     atomic_init(&netdev->tx_retries_max, VHU_TX_RETRIES_DEFAULT);
     atomic_init(&netdev->rarp_pending, false);
@@ -480,8 +483,7 @@ netdev_vhostuser_update_flags(struct netdev *netdev_, enum netdev_flags off,
     *old_flagsp = netdev->flags;
     netdev->flags = (netdev->flags & ~off) | on;
     if (netdev->flags != *old_flagsp) {
-        atomic_store_relaxed(&netdev->up_flag,
-                             (netdev->flags & NETDEV_UP) != 0);
+        netdev_vhostuser_update_up(netdev);
         netdev_change_seq_changed(netdev_);
     }
     ovs_mutex_unlock(&netdev->mutex);
@@ -578,8 +580,33 @@ netdev_vhostuser_rxq_enabled(struct netdev_rxq *rxq)
     .rxq_enabled = netdev_vhostuser_rxq_enabled,                \
     .rxq_recv = netdev_vhostuser_rxq_recv
 
+void
+netdev_vhostuser_end(void)
+{
+    struct netdev_vhostuser *netdev;
+
+    vhu_startup_end();
+    ovs_mutex_lock(&netdev_vhostuser_list_mutex);
+    LIST_FOR_EACH (netdev, list_node, &netdev_vhostuser_list) {
+        ovs_mutex_lock(&netdev->mutex);
+        netdev->rx_held = true;
+        netdev_vhostuser_update_up(netdev);
+        ovs_mutex_unlock(&netdev->mutex);
+    }
+    ovs_mutex_unlock(&netdev_vhostuser_list_mutex);
+}
+
+/* The main thread calls this in each turn of its loop, after it has brought
+ * its ports in line with the database. */
+static void
+netdev_vhostuser_main_run(const struct netdev_class *class OVS_UNUSED)
+{
+    vhu_startup_ports_made();
+}
+
 static const struct netdev_class vhostuser_class = {
     .type = "vhostuser",
+    .run = netdev_vhostuser_main_run,
     VHOSTUSER_CLASS_COMMON
 };
 

@@ -191,6 +191,7 @@ struct netdev_vhostuser {
                                                              * null. */
     OVSRCU_TYPE(struct netdev_vhostuser_qos *) qos; /* Egress, or null. */
     atomic_bool up_flag;        /* NETDEV_UP. */
+    atomic_bool rx_flag;        /* The same, and not 'rx_held'. */
     atomic_uint max_packet_len; /* MTU + Ethernet header + VLAN tag. */
     atomic_uint tx_retries_max;
     atomic_bool rarp_pending;   /* The rxq 0 is to deliver 'rarp_mac'. */
@@ -214,6 +215,7 @@ struct netdev_vhostuser {
                                  * null. */
     struct eth_addr hwaddr;
     enum netdev_flags flags;
+    bool rx_held;               /* See vhu-startup.h. */
     int mtu;                    /* In effect, like n_rxq and n_txq in 'up'. */
     int requested_mtu;          /* From the next reconfigure on. */
     int requested_pairs;
@@ -267,12 +269,15 @@ char *netdev_vhostuser_get_options_error(const char *name);
 /* What the control thread does for a port, netdev-vhostuser-ctl.c.
  * netdev_vhostuser_changed() works out what a change of the back-end or
  * front-end means for the switch; 'netdev' is a struct netdev_vhostuser, under
- * 'mutex'.  The last one makes room for the statistics of the first 'n_pairs'
- * queue pairs, before a PMD thread hears of them. */
+ * 'mutex'.  netdev_vhostuser_update_up() tells the PMD threads what 'flags'
+ * and 'rx_held' mean for them.  The last one makes room for the statistics of
+ * the first 'n_pairs' queue pairs, before a PMD thread hears of them. */
 extern const struct vhu_dev_ops netdev_vhostuser_dev_ops;
 void netdev_vhostuser_run(struct vhu_ctl_client *);
 void netdev_vhostuser_wait(struct vhu_ctl_client *);
 void netdev_vhostuser_changed(void *netdev);
+void netdev_vhostuser_update_up(struct netdev_vhostuser *netdev)
+    OVS_REQUIRES(netdev->mutex);
 void netdev_vhostuser_alloc_stats(struct netdev_vhostuser *netdev,
                                   unsigned int n_pairs)
     OVS_REQUIRES(netdev->mutex);
@@ -361,6 +366,9 @@ void vhu_unixctl_init(void);
 /* Takes note of other_config of the Open_vSwitch table: 'vhost-sock-dir'.
  * Main thread. */
 void netdev_vhostuser_set_other_config(const struct smap *other_config);
+
+/* The switch is about to exit: no port receives any more.  Main thread. */
+void netdev_vhostuser_end(void);
 
 /* Hot path, netdev-vhostuser-io.c. */
 int netdev_vhostuser_rxq_recv(struct netdev_rxq *, struct dp_packet_batch *,

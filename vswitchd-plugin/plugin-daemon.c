@@ -23,6 +23,7 @@
 #include <stdlib.h>
 
 #include "dpdk.h"
+#include "if-notifier.h"
 #include "util.h"
 #include "vswitch-idl.h"
 
@@ -35,6 +36,8 @@ void __real_ovsrec_interface_set_error(const struct ovsrec_interface *,
                                        const char *error);
 void __wrap_ovsrec_interface_set_error(const struct ovsrec_interface *,
                                        const char *error);
+void __real_if_notifier_destroy(struct if_notifier *);
+void __wrap_if_notifier_destroy(struct if_notifier *);
 void __real_ovs_print_version(uint8_t min_ofp, uint8_t max_ofp);
 void __wrap_ovs_print_version(uint8_t min_ofp, uint8_t max_ofp);
 
@@ -53,6 +56,13 @@ __wrap_ovsrec_interface_set_error(const struct ovsrec_interface *iface,
 
     __real_ovsrec_interface_set_error(iface, ours ? ours : error);
     free(ours);
+}
+
+void
+__wrap_if_notifier_destroy(struct if_notifier *notifier)
+{
+    plugin_end();
+    __real_if_notifier_destroy(notifier);
 }
 
 /* One line more for --version.  The first is OVS's, which scripts parse. */

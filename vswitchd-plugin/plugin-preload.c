@@ -26,6 +26,7 @@
 
 #include "coverage.h"
 #include "dpdk.h"
+#include "if-notifier.h"
 #include "openvswitch/util.h"
 #include "openvswitch/vlog.h"
 #include "vswitch-idl.h"
@@ -177,4 +178,19 @@ ovsrec_interface_set_error(const struct ovsrec_interface *iface,
         real(iface, ours ? ours : error);
     }
     free(ours);
+}
+
+/* Takes the place of OVS's function of this name. */
+__attribute__((visibility("default"))) void
+if_notifier_destroy(struct if_notifier *notifier)
+{
+    void (*real)(struct if_notifier *) = dlsym(RTLD_NEXT,
+                                               "if_notifier_destroy");
+
+    if (plugin_usable()) {
+        plugin_end();
+    }
+    if (real) {
+        real(notifier);
+    }
 }

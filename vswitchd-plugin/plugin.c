@@ -26,6 +26,7 @@
 #include "smap.h"
 #include "sset.h"
 #include "util.h"
+#include "vhu-startup.h"
 #include "vswitch-idl.h"
 
 VLOG_DEFINE_THIS_MODULE(vhostuser);
@@ -85,12 +86,22 @@ plugin_run(const struct smap *other_config)
                      ovs_strerror(error));
             return;
         }
+        vhu_startup_begin();
         register_aliases(other_config);
         /* Not INFO: OVS's own tests compare what the daemon says. */
         VLOG_DBG("ovs-vhostuser %s for Open vSwitch %s",
                  VHU_VERSION, VERSION);
     }
+    vhu_startup_set_flows(!smap_get_bool(other_config, "flow-restore-wait",
+                                         false));
     netdev_vhostuser_set_other_config(other_config);
+}
+
+/* The daemon is about to exit.  Main thread only. */
+void
+plugin_end(void)
+{
+    netdev_vhostuser_end();
 }
 
 /* Returns what is wrong with the options of 'iface', newly allocated, or null.

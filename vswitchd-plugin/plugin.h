@@ -37,12 +37,15 @@
  * In the same way we take the place of ovsrec_interface_set_error().  OVS
  * deletes a port whose new options are refused; ours stays as it was, and
  * where the daemon is about to clear the error of an Interface we put the
- * reason there. */
+ * reason there.  And in that of if_notifier_destroy(), which is the first
+ * thing that the daemon calls when it begins to dismantle itself. */
 
+struct if_notifier;
 struct ovsrec_interface;
 struct smap;
 
 void plugin_run(const struct smap *other_config);
+void plugin_end(void);
 char *plugin_interface_error(const struct ovsrec_interface *);
 
 #endif /* plugin.h */

@@ -27,6 +27,7 @@
 #include "util.h"
 #include "vhu-mem.h"
 #include "vhu-notify.h"
+#include "vhu-startup.h"
 
 static struct ovs_mutex list_mutex = OVS_MUTEX_INITIALIZER;
 static struct ovs_list clients OVS_GUARDED_BY(list_mutex)
@@ -83,10 +84,18 @@ vhu_ctl_remove(struct vhu_ctl_client *client)
     }
 }
 
-void
+bool
 vhu_ctl_kick(void)
 {
-    seq_change(control_seq);
+    bool any;
+
+    ovs_mutex_lock(&list_mutex);
+    any = !ovs_list_is_empty(&clients);
+    ovs_mutex_unlock(&list_mutex);
+    if (any) {
+        seq_change(control_seq);
+    }
+    return any;
 }
 
 /* Calls 'run' of each client, or 'wait' if 'wait' is true, with the mutex
@@ -131,6 +140,7 @@ control_main(void *arg OVS_UNUSED)
         vhu_mem_clear_dead();
         call_clients(false);
         call_clients(true);
+        vhu_startup_run();
         vhu_mem_wait_dead();
         seq_wait(control_seq, seqno);
         poll_block();

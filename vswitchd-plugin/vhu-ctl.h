@@ -36,6 +36,8 @@
  * until they have returned, for that client only, so it must not be called
  * with a lock that they take. */
 
+#include <stdbool.h>
+
 #include "openvswitch/list.h"
 
 struct vhu_ctl_client {
@@ -55,7 +57,8 @@ void vhu_ctl_add(struct vhu_ctl_client *client);
  * vhu_ctl_add() and this function must not be called at the same time. */
 void vhu_ctl_remove(struct vhu_ctl_client *client);
 
-/* Makes the control thread run all clients.  Any thread. */
-void vhu_ctl_kick(void);
+/* Makes the control thread run all clients.  Returns false if there are none.
+ * Any thread. */
+bool vhu_ctl_kick(void);
 
 #endif /* vhu-ctl.h */
