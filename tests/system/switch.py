@@ -175,12 +175,13 @@ class Switch:
                                     stdin=subprocess.DEVNULL, stderr=output,
                                     cwd=self.directory, **kwargs)
 
-    def start_daemon(self):
-        """Starts ovs-vswitchd and waits until it answers.
+    def start_daemon(self, wait=True, daemon=None):
+        """Starts ovs-vswitchd and, if 'wait', waits until it answers.
 
-        unshare gives it a network namespace of its own, for br0 is a network
-        device of its namespace, and then becomes the daemon."""
-        daemon = daemon_path(self.kind)
+        'daemon' is the path of another build of it.  unshare gives it a
+        network namespace of its own, for br0 is a network device of its
+        namespace, and then becomes the daemon."""
+        daemon = daemon or daemon_path(self.kind)
         if not os.access(daemon, os.X_OK):
             raise SwitchError(f"{daemon} not found: set VHU_BUILDDIR")
         control = self.path("ctl")
@@ -200,7 +201,8 @@ class Switch:
             return (os.path.exists(control)
                     and self.try_command("ovs-appctl", "-t", control,
                                          "version"))
-        wait_for(answers, 30, "ovs-vswitchd answers")
+        if wait:
+            wait_for(answers, 30, "ovs-vswitchd answers")
 
     def check_alive(self):
         """Raises SwitchError if the daemon has ended without being asked."""
