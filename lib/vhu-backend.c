@@ -137,8 +137,9 @@ vhu_backend_run(struct vhu_backend *backend)
                                     : vhu_dev_get_reason(dev)));
         vhu_backend_sync(backend);
     }
-    if (backend->fault && vhu_dev_is_up(dev)) {
+    if (backend->conn && vhu_dev_is_up(dev)) {
         vhu_backend_forget_fault(backend);
+        vhu_conn_set_works(backend->conn);
     }
     vhu_dev_report_changes(dev);
 }

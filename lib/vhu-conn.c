@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "openvswitch/dynamic-string.h"
 #include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
 #include "random.h"
@@ -67,6 +68,9 @@ struct vhu_conn {
     unsigned int run_seqno;     /* Value at the end of vhu_conn_run(). */
     unsigned int n_connects;
     long long int since;        /* vhu_conn_get_since(). */
+    bool works;                 /* vhu_conn_set_works(). */
+    unsigned int n_failed;      /* Connections in a row that the peer closed
+                                 * soon and over which nothing worked. */
 
     /* How to get a connection. */
     struct vhu_watch *watch;    /* Null for VHU_CONN_KIND_FD. */
@@ -101,7 +105,10 @@ static void vhu_conn_attempt_failed(struct vhu_conn *, int error,
 static void vhu_conn_raise_penalty(struct vhu_conn *);
 static long long int vhu_conn_next_attempt(const struct vhu_conn *);
 
+static const char *vhu_conn_peer(const struct vhu_conn *);
+static enum vlog_level vhu_conn_level(const struct vhu_conn *);
 static void vhu_conn_up(struct vhu_conn *, int fd);
+static void vhu_conn_lost(struct vhu_conn *, char *reason);
 static void vhu_conn_down(struct vhu_conn *, char *reason);
 static void vhu_conn_set_status(struct vhu_conn *, enum vlog_level,
                                 char *status);
@@ -203,7 +210,7 @@ vhu_conn_run(struct vhu_conn *conn)
         char *reason;
 
         if (vhu_stream_run(conn->stream, &reason)) {
-            vhu_conn_down(conn, reason);
+            vhu_conn_lost(conn, reason);
         }
     }
     conn->run_seqno = conn->seqno;
@@ -259,7 +266,7 @@ vhu_conn_recv(struct vhu_conn *conn, struct vhu_msg *msg)
     if (!error || error == EAGAIN) {
         return error;
     }
-    vhu_conn_down(conn, reason);
+    vhu_conn_lost(conn, reason);
     return ENOTCONN;
 }
 
@@ -272,7 +279,7 @@ vhu_conn_send(struct vhu_conn *conn, const struct vhu_msg *msg)
         return ENOTCONN;
     }
     if (vhu_stream_send(conn->stream, msg, &reason)) {
-        vhu_conn_down(conn, reason);
+        vhu_conn_lost(conn, reason);
         return ENOTCONN;
     }
     return 0;
@@ -286,6 +293,19 @@ vhu_conn_disconnect(struct vhu_conn *conn, const char *reason)
         if (!conn->penalty) {
             vhu_conn_raise_penalty(conn);
         }
+    }
+}
+
+void
+vhu_conn_set_works(struct vhu_conn *conn)
+{
+    if (conn->stream && !conn->works) {
+        conn->works = true;
+        if (conn->n_failed >= VHU_CONN_MAX_FAILED) {
+            VLOG_INFO_RL(&conn->rl, "%s: the %s has stayed this time",
+                         conn->name, vhu_conn_peer(conn));
+        }
+        conn->n_failed = 0;
     }
 }
 
@@ -416,9 +436,7 @@ vhu_conn_set_waiting(struct vhu_conn *conn)
 {
     vhu_conn_set_status(conn, VLL_INFO,
                         xasprintf("waiting for a %s at %s",
-                                  (conn->config.peer ? conn->config.peer
-                                   : "front-end"),
-                                  conn->config.path));
+                                  vhu_conn_peer(conn), conn->config.path));
 }
 
 /* Takes whoever wants to connect.  While there is a connection, others are
@@ -501,6 +519,20 @@ vhu_conn_next_attempt(const struct vhu_conn *conn)
 
 /* Up and down. */
 
+static const char *
+vhu_conn_peer(const struct vhu_conn *conn)
+{
+    return conn->config.peer ? conn->config.peer : "front-end";
+}
+
+/* Returns the level for the log that a connection came up or went down: it is
+ * no news of a peer that always goes away. */
+static enum vlog_level
+vhu_conn_level(const struct vhu_conn *conn)
+{
+    return conn->n_failed < VHU_CONN_MAX_FAILED ? VLL_INFO : VLL_DBG;
+}
+
 static void
 vhu_conn_up(struct vhu_conn *conn, int fd)
 {
@@ -512,16 +544,36 @@ vhu_conn_up(struct vhu_conn *conn, int fd)
     conn->n_connects++;
     conn->since = time_msec();
     conn->backoff = VHU_CONN_MIN_BACKOFF;
-    free(conn->logged);
-    conn->logged = NULL;
+    conn->works = false;
+    if (conn->n_failed < VHU_CONN_MAX_FAILED) {
+        free(conn->logged);
+        conn->logged = NULL;
+    }
 
     if (conn->kind == VHU_CONN_KIND_FD
         || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len)) {
         VLOG_DBG("%s: connected", conn->name);
     } else {
-        VLOG_INFO_RL(&conn->rl, "%s: connected at %s (peer is pid %d, uid %d)",
-                     conn->name, conn->config.path, (int) peer.pid,
-                     (int) peer.uid);
+        VLOG_RL(&conn->rl, vhu_conn_level(conn),
+                "%s: connected at %s (peer is pid %d, uid %d)",
+                conn->name, conn->config.path, (int) peer.pid,
+                (int) peer.uid);
+    }
+}
+
+/* The peer has closed the connection, or made us do so, because of 'reason',
+ * which it takes over. */
+static void
+vhu_conn_lost(struct vhu_conn *conn, char *reason)
+{
+    if (!conn->works && time_msec() - conn->since < VHU_CONN_STABLE) {
+        conn->n_failed++;
+    } else {
+        conn->n_failed = 0;
+    }
+    vhu_conn_down(conn, reason);
+    if (conn->n_failed == VHU_CONN_MAX_FAILED) {
+        VLOG_WARN_RL(&conn->rl, "%s: %s", conn->name, conn->reason);
     }
 }
 
@@ -542,9 +594,9 @@ vhu_conn_down(struct vhu_conn *conn, char *reason)
     }
     conn->since = now;
 
-    VLOG_INFO_RL(&conn->rl, "%s: disconnected%s%s: %s", conn->name,
-                 conn->config.path ? " from " : "",
-                 conn->config.path ? conn->config.path : "", reason);
+    VLOG_RL(&conn->rl, vhu_conn_level(conn), "%s: disconnected%s%s: %s",
+            conn->name, conn->config.path ? " from " : "",
+            conn->config.path ? conn->config.path : "", reason);
     free(conn->last);
     conn->last = reason;
     if (conn->kind == VHU_CONN_KIND_CLIENT) {
@@ -573,9 +625,20 @@ vhu_conn_set_status(struct vhu_conn *conn, enum vlog_level level, char *status)
 static void
 vhu_conn_update_reason(struct vhu_conn *conn)
 {
+    struct ds s = DS_EMPTY_INITIALIZER;
+
+    if (conn->n_failed >= VHU_CONN_MAX_FAILED) {
+        ds_put_format(&s, "the %s closes each connection before anything "
+                      "starts (does it need a feature that we do not offer? "
+                      "its log may say so); ", vhu_conn_peer(conn));
+    }
+    if (conn->status) {
+        ds_put_cstr(&s, conn->status);
+    }
+    if (conn->last) {
+        ds_put_format(&s, "%s%s", conn->status ? "; last connection: " : "",
+                      conn->last);
+    }
     free(conn->reason);
-    conn->reason = (!conn->last ? xstrdup(conn->status)
-                    : !conn->status ? xstrdup(conn->last)
-                    : xasprintf("%s; last connection: %s",
-                                conn->status, conn->last));
+    conn->reason = ds_steal_cstr(&s);
 }

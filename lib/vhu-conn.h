@@ -157,6 +157,13 @@ int vhu_conn_send(struct vhu_conn *conn, const struct vhu_msg *msg);
  * vhu_conn_get_reason().  The next attempt is backed off. */
 void vhu_conn_disconnect(struct vhu_conn *conn, const char *reason);
 
+/* Says that something works over the current connection, so that its end is
+ * no failure.  Without that, VHU_CONN_MAX_FAILED connections in a row that the
+ * peer closes soon are one warning, and a part of vhu_conn_get_reason(): QEMU
+ * does so when it misses a feature that its guest has. */
+void vhu_conn_set_works(struct vhu_conn *conn);
+#define VHU_CONN_MAX_FAILED 3
+
 /* Makes no attempt to connect, and takes no connection, in the next 'ms'
  * milliseconds, whatever appears at the path: for a peer with which more went
  * wrong than the connection. */

@@ -181,8 +181,11 @@ vhu_frontend_run(struct vhu_frontend *fe)
             vhu_fe_fail(fe, fault);
             free(fault);
         }
-        if (fe->started && time_msec() >= fe->next_error) {
-            read_errors(fe);
+        if (fe->started) {
+            vhu_conn_set_works(fe->conn);
+            if (time_msec() >= fe->next_error) {
+                read_errors(fe);
+            }
         }
         vhu_fe_run_steps(fe);
         sync_conn(fe);

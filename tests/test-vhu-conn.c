@@ -301,6 +301,42 @@ test_client_refused(void)
     unlink(SOCK);
 }
 
+/* R-03, R-13: a peer that always goes away before anything works, as QEMU does
+ * when it misses a feature, is one warning and a reason, until it stays.  (The
+ * output has the log.) */
+static void
+test_client_leaving(void)
+{
+    struct vhu_conn *conn = make_client(SOCK);
+    int fd = peer_listen(SOCK);
+
+    for (int i = 0; i < 6; i++) {
+        int peer;
+
+        drive(conn, 2500, is_up);
+        assert(vhu_conn_is_connected(conn));
+        peer = accept(fd, NULL, NULL);
+        assert(peer >= 0);
+        close(peer);
+        drive(conn, 2500, is_down);
+        assert(!vhu_conn_is_connected(conn));
+        printf("%d: %s\n", i + 1,
+               (strstr(vhu_conn_get_reason(conn), "does it need a feature")
+                ? "has a hint" : "has none"));
+    }
+
+    drive(conn, 2500, is_up);
+    vhu_conn_set_works(conn);
+    close(accept(fd, NULL, NULL));
+    drive(conn, 2500, is_down);
+    printf("then: %s\n",
+           (strstr(vhu_conn_get_reason(conn), "does it need a feature")
+            ? "has a hint" : "has none"));
+    vhu_conn_destroy(conn);
+    close(fd);
+    unlink(SOCK);
+}
+
 /* Attempts that fail are logged once per reason.  (The output is the log.) */
 static void
 test_client_log(void)
@@ -735,6 +771,7 @@ static const struct vhu_test tests[] = {
     { "permissions", test_permissions },
     { "client-appears", test_client_appears },
     { "client-refused", test_client_refused },
+    { "client-leaving", test_client_leaving },
     { "client-log", test_client_log },
     { "long-path", test_long_path },
     { "server-path", test_server_path },
