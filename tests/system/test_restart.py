@@ -20,12 +20,17 @@ check-restart" has 200.
 
 import os
 import random
+import select
+import shutil
+import struct
 import time
 
+import frontend as vhu
 import pytest
-
-from restart import (BURST, Traffic, n_starts, reconnect_times, summary,
-                     wait_back)
+from frontend import PF_MQ, Frontend, bits
+from guest import Nic
+from restart import (Traffic, n_starts, reconnect_times, summary, wait_back)
+from switch import daemon_path, wait_for
 
 pytestmark = pytest.mark.ours
 
@@ -102,5 +107,243 @@ def test_exit(switch):
             wait_back(switch, number + 1)
             time.sleep(0.2)
         ways = traffic.stop_and_check(3)
+    assert sum(way["lost"] for way in ways) == 0
     print([(o["in_ring"], o["in_switch"], o["lost"])
            for way in ways for o in way["outages"]])
+
+
+@pytest.mark.parametrize("ring", ["split", "packed"])
+def test_fresh_rings(switch, ring):
+    """Front-ends that make new rings, as virtio-user does: what was not
+    transmitted is sent again, and the same holds."""
+    with Traffic(switch, *RINGS[ring], keep=False) as traffic:
+        time.sleep(0.7)
+        for number in range(3):
+            switch.kill_daemon()
+            switch.start_daemon(wait=False)
+            wait_back(switch, number + 1)
+            time.sleep(0.2)
+        traffic.stop_and_check(3)
+
+
+def test_other_build(switch, tmp_path):
+    """Another build of the daemon takes over, with the database as it is and,
+    as "ovs-ctl restart" does it, without flows at first.  Nothing is lost,
+    also by a switch that has no flows yet."""
+    other = shutil.copy(daemon_path("ours"), tmp_path / "ovs-vswitchd.new")
+    switch.vsctl("set", "Bridge", "br0", "fail-mode=secure")
+    with Traffic(switch) as traffic:
+        def add_flows():
+            wait_for(lambda: switch.try_command(
+                "ovs-ofctl", "show", switch.path("br0.mgmt")), what="br0")
+            switch.ofctl("add-flow", "actions=normal")
+        add_flows()
+        time.sleep(0.7)
+        for number, daemon in enumerate((other, None)):
+            before = switch.status("vm0"), switch.get("vm0", "options")
+            switch.vsctl("--no-wait", "set", "Open_vSwitch", ".",
+                         "other_config:flow-restore-wait=true")
+            assert switch.stop_daemon() == 0
+            switch.start_daemon(daemon=daemon)
+            for name in ("vm0", "vm1"):
+                switch.wait_link(name)
+            add_flows()
+            assert n_starts(switch) == number
+            switch.vsctl("remove", "Open_vSwitch", ".", "other_config",
+                         "flow-restore-wait")
+            wait_back(switch, number + 1)
+            after = switch.status("vm0"), switch.get("vm0", "options")
+            assert before[1] == after[1]
+            assert before[0]["features"] == after[0]["features"]
+            time.sleep(0.3)
+        ways = traffic.stop_and_check(2)
+    assert sum(way["lost"] for way in ways) == 0
+
+
+def test_guest_without_driver(switch, frontends):
+    """A guest that is connected and does not come up holds nobody up for
+    long."""
+    with Traffic(switch) as traffic:
+        silent = frontends("vm2", start=False)
+        silent.connect()
+        time.sleep(0.5)
+        silent.disconnect()
+        switch.kill_daemon()
+        switch.start_daemon(wait=False)
+        silent.connect()
+        wait_back(switch, 1)
+        assert "(1 are connected and not up)" in switch.log() \
+            or "(0 are connected and not up)" in switch.log()
+        time.sleep(0.2)
+        traffic.stop_and_check(1)
+
+
+# Many ports.
+
+def test_hundred_ports(switch):
+    """R-01: 100 guests come back at once, each in time."""
+    paths = [switch.path(f"p{i}.sock") for i in range(100)]
+    guests = [Frontend(path, size=64, protocol_features=bits(PF_MQ))
+              for path in paths]
+    by_socket = {guest.listener: guest for guest in guests}
+
+    def serve():
+        """Starts the rings of all guests again."""
+        waiting = dict(by_socket)
+        while waiting:
+            ready, _, _ = select.select(list(waiting), [], [], 60)
+            assert ready
+            for listener in ready:
+                waiting.pop(listener).connect().start()
+
+    def is_up():
+        return switch.log().count("link up") >= 100 * n_lives
+    try:
+        args = []
+        for number, path in enumerate(paths):
+            args += ["--", "add-port", "br0", f"p{number}", "--", "set",
+                     "Interface", f"p{number}", "type=vhostuser",
+                     f"options:vhost-server-path={path}"]
+        switch.vsctl("--no-wait", *args)
+        for n_lives in (1, 2):
+            serve()
+            wait_for(is_up, 60, "100 ports up")
+            if n_lives == 1:
+                switch.kill_daemon()
+                switch.start_daemon(wait=False)
+        times = reconnect_times(switch)
+        assert len(times) == 200
+        print(f"\n100 ports: ms from port to up {summary(times[100:])}")
+        assert max(times[100:]) < 20000
+    finally:
+        for guest in guests:
+            guest.close()
+
+
+# Features.
+
+# Everything that a version of ours has ever offered.
+FEATURES = bits(3, 15, 17, 21, 22, 24, 27, 28, 29, 30, 32, 34, 35)
+PROTOCOL_FEATURES = bits(0, 2, 3, 4, 5, 13, 15, 16)
+QUEUE_PAIRS = 128
+MEM_SLOTS = 128
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"n_rxq": 4}, {"mtu": 9000}, {"tx_retries_max": 0}])
+def test_features_never_shrink(frontends, options):
+    """R-03: a guest has what an earlier version of ours offered it, and QEMU
+    does not connect to a back-end that has less."""
+    guest = frontends("vm0", start=False, port=options)
+    guest.connect()
+    assert guest.ask(vhu.GET_FEATURES) & FEATURES == FEATURES
+    offered = guest.ask(vhu.GET_PROTOCOL_FEATURES)
+    assert offered & PROTOCOL_FEATURES == PROTOCOL_FEATURES
+    guest.send(vhu.SET_PROTOCOL_FEATURES, struct.pack("<Q", offered))
+    assert guest.ask(vhu.GET_QUEUE_NUM) >= QUEUE_PAIRS
+    assert guest.ask(vhu.GET_MAX_MEM_SLOTS) >= MEM_SLOTS
+
+
+@pytest.mark.expect_log("does it need a feature")
+def test_guest_misses_a_feature(switch, neighbours, frontends):
+    """R-03, R-13: a front-end goes away as soon as it knows our features,
+    again and again.  It is told why, asked seldom, and harms nobody."""
+    guest = frontends("vm0", start=False)
+    n_connections = 0
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        guest.connect()
+        guest.ask(vhu.GET_FEATURES)
+        guest.ask(vhu.GET_PROTOCOL_FEATURES)
+        guest.disconnect()
+        n_connections += 1
+    assert 3 < n_connections < 14
+    switch.wait_status("vm0", "reason", "^the front-end closes each "
+                       "connection before anything starts .*need a feature")
+    assert switch.log().count("does it need a feature") == 1
+    assert switch.log().count("vm0: connected at") == 3
+    neighbours.check()
+    guest.connect().start()
+    switch.wait_link("vm0")
+    assert "reason" not in switch.status("vm0")
+    assert "vm0: the front-end has stayed this time" in switch.log()
+
+
+# Guests with QEMU.
+
+@pytest.mark.parametrize("server, device", [
+    (True, ""), (True, "packed=on"), (False, "")],
+    ids=["listens", "listens, packed", "connects"])
+def test_tcp_survives(switch, guests, server, device):
+    """A TCP connection between two guests, and a ping, outlive three
+    restarts, one of them after a crash that leaves the sockets behind."""
+    paths = [switch.add_port(name, server=not server)
+             for name in ("vm0", "vm1")]
+    machines = [guests(), guests()]
+    for machine, path in zip(machines, paths):
+        machine.start([Nic(path, server=server, device=device)], wait=False)
+    for number, machine in enumerate(machines):
+        machine.wait_ready()
+        machine.configure(f"10.0.0.{number + 1}/24")
+    machines[0].wait_ping("10.0.0.2")
+
+    # The sender writes a line each 50 ms for as long as its file exists.
+    machines[1].run("nc -l -p 5000 > /tmp/got 2> /dev/null < /dev/null &")
+    machines[0].run("touch /tmp/go; (n=0; while [ -e /tmp/go ]; do "
+                    "n=$((n + 1)); echo line $n; usleep 50000; done; "
+                    "echo end $n) | nc 10.0.0.2 5000 > /dev/null 2>&1 &")
+    machines[0].run("ping -i 0.1 10.0.0.2 > /tmp/ping 2>&1 &")
+
+    def count():
+        return int(machines[1].run("wc -l < /tmp/got"))
+    for stop in (switch.stop_daemon, switch.kill_daemon, switch.kill_daemon):
+        before = count()
+        wait_for(lambda n=before: count() > n + 5, 30, "lines")
+        stop()
+        if not server and stop == switch.kill_daemon:
+            assert all(os.path.exists(path) for path in paths)
+        switch.start_daemon()
+        for name in ("vm0", "vm1"):
+            switch.wait_link(name)
+    before = count()
+    wait_for(lambda: count() > before + 5, 60, "lines again")
+    machines[0].run("rm /tmp/go; killall -INT ping")
+    wait_for(lambda: "end" in machines[1].run("tail -n 1 /tmp/got"), 60, "end")
+    lines = machines[1].run("cat /tmp/got").splitlines()
+    total = int(lines.pop().split()[1])
+    assert lines == [f"line {n + 1}" for n in range(total)]
+    assert not machines[1].run("pidof nc", check=False)
+    print("\n" + machines[0].run("tail -n 2 /tmp/ping"))
+    print(f"ms from port to up {summary(reconnect_times(switch))}")
+
+
+@pytest.mark.parametrize("packed", [0, 1])
+def test_testpmd_stays(switch, testpmds, packed):
+    """DPDK's virtio-user, which makes packed rings anew, outlives restarts
+    under load."""
+    pmds = []
+    for name in ("vm0", "vm1"):
+        pmd = testpmds(name, switch.add_port(name), packed_vq=packed)
+        pmds.append(pmd.start())
+    for name in ("vm0", "vm1"):
+        switch.wait_link(name)
+    pmds[1].forward("rxonly")
+    pmds[0].forward("txonly")
+    for how in ("exit", "kill", "kill"):
+        seen = pmds[1].statistics()["RX-packets"]
+        wait_for(lambda n=seen: pmds[1].statistics()["RX-packets"] > n + 100,
+                 20, "traffic")
+        if how == "exit":
+            switch.stop_daemon()
+        else:
+            switch.kill_daemon()
+        # It notices what happened when it looks at its link.
+        for pmd in pmds:
+            wait_for(lambda p=pmd: not p.link(), 10, "no link")
+        switch.start_daemon()
+        for pmd in pmds:
+            wait_for(pmd.link, 20, "link")
+    seen = pmds[1].statistics()["RX-packets"]
+    wait_for(lambda: pmds[1].statistics()["RX-packets"] > seen + 100, 20,
+             "traffic")
+    print(f"\nms from port to up {summary(reconnect_times(switch))}")
