@@ -24,6 +24,7 @@ lib_libvhu_a_SOURCES += lib/vhu-sock.c lib/vhu-sock.h
 lib_libvhu_a_SOURCES += lib/vhu-stream.c lib/vhu-stream.h
 lib_libvhu_a_SOURCES += lib/vhu-watch.c lib/vhu-watch.h
 lib_libvhu_a_SOURCES += lib/vhu-dev.c lib/vhu-dev.h
+lib_libvhu_a_SOURCES += lib/vhu-map.c lib/vhu-map.h
 lib_libvhu_a_SOURCES += lib/vhu-mem.c lib/vhu-mem.h
 lib_libvhu_a_SOURCES += lib/vhu-frontend.c lib/vhu-frontend.h
 lib_libvhu_a_SOURCES += lib/vhu-frontend-channel.c lib/vhu-frontend-impl.h

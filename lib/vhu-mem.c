@@ -19,45 +19,26 @@
 #include "vhu-mem.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <linux/magic.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
-#include <unistd.h>
 
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/util.h"
 #include "ovs-rcu.h"
 #include "vhost-user-spec.h"
+#include "vhu-map.h"
 #include "vhu-sigbus.h"
 
 /* Most bytes in all the regions of a table: what a peer may make us spend of
  * our address space. */
 #define MAX_TOTAL_SIZE (UINT64_C(64) << 40)
 
-/* A part of a file that is mapped.  The tables that hold its region share
- * it. */
-struct vhu_mapping {
-    struct ovs_refcount ref_cnt;
-    void *base;                 /* What munmap() needs. */
-    size_t size;
-    struct vhu_mem_health *health;
-    struct vhu_sigbus_slot *slot;
-};
-
-static struct vhu_mem_health *health_create(void);
-static struct vhu_mem_health *health_ref(struct vhu_mem_health *);
-static void health_unref(struct vhu_mem_health *);
 static int mapping_create(const struct vhost_user_mem_region *, int fd,
-                          struct vhu_mem_health *, struct vhu_mem_region *,
+                          struct vhu_map_health *, struct vhu_mem_region *,
                           char **error);
-static void mapping_unref(struct vhu_mapping *);
 static int check_spec(const struct vhu_mem *,
                       const struct vhost_user_mem_region *, char **error);
-static struct vhu_mem *mem_alloc(int n_regions, struct vhu_mem_health *);
+static struct vhu_mem *mem_alloc(int n_regions, struct vhu_map_health *);
 static void mem_insert(struct vhu_mem *, const struct vhu_mem_region *);
 static const struct vhu_mem_region *mem_find(
     const struct vhu_mem *, const struct vhost_user_mem_region *);
@@ -66,11 +47,11 @@ int
 vhu_mem_create(const struct vhost_user_mem_region specs[], const int fds[],
                int n, struct vhu_mem **memp, char **error)
 {
-    struct vhu_mem_health *health = health_create();
+    struct vhu_map_health *health = vhu_map_health_create();
     struct vhu_mem *mem = mem_alloc(n, health);
     int retval = 0;
 
-    health_unref(health);
+    vhu_map_health_unref(health);
     *memp = NULL;
     *error = NULL;
     if (n < 0 || n > VHU_MEM_MAX_REGIONS) {
@@ -127,7 +108,7 @@ vhu_mem_add_region(const struct vhu_mem *old,
 
     mem = mem_alloc(old->n_regions + 1, old->health);
     for (int i = 0; i < old->n_regions; i++) {
-        ovs_refcount_ref(&old->regions[i].mapping->ref_cnt);
+        vhu_map_ref(old->regions[i].mapping);
         mem_insert(mem, &old->regions[i]);
     }
     mem_insert(mem, &region);
@@ -155,7 +136,7 @@ vhu_mem_remove_region(const struct vhu_mem *old,
     mem = mem_alloc(old->n_regions - 1, old->health);
     for (int i = 0; i < old->n_regions; i++) {
         if (&old->regions[i] != victim) {
-            ovs_refcount_ref(&old->regions[i].mapping->ref_cnt);
+            vhu_map_ref(old->regions[i].mapping);
             mem_insert(mem, &old->regions[i]);
         }
     }
@@ -168,9 +149,9 @@ vhu_mem_destroy(struct vhu_mem *mem)
 {
     if (mem) {
         for (int i = 0; i < mem->n_regions; i++) {
-            mapping_unref(mem->regions[i].mapping);
+            vhu_map_unref(mem->regions[i].mapping);
         }
-        health_unref(mem->health);
+        vhu_map_health_unref(mem->health);
         free(mem);
     }
 }
@@ -240,12 +221,12 @@ vhu_mem_size(const struct vhu_mem *mem)
 
 /* Returns an empty table with space for 'n_regions' (none if negative). */
 static struct vhu_mem *
-mem_alloc(int n_regions, struct vhu_mem_health *health)
+mem_alloc(int n_regions, struct vhu_map_health *health)
 {
     size_t n = MAX(0, MIN(n_regions, VHU_MEM_MAX_REGIONS));
     struct vhu_mem *mem = xmalloc(sizeof *mem + n * sizeof mem->regions[0]);
 
-    mem->health = health_ref(health);
+    mem->health = vhu_map_health_ref(health);
     mem->n_regions = 0;
     return mem;
 }
@@ -346,142 +327,25 @@ check_spec(const struct vhu_mem *mem, const struct vhost_user_mem_region *spec,
     return 0;
 }
 
-/* Mappings. */
-
-/* Stores in '*page_size' the size of the pages of the file 'fd' if its part
- * that 'spec' names is there to be mapped.  Returns 0 or a positive errno with
- * a text in '*error'. */
-static int
-check_file(const struct vhost_user_mem_region *spec, int fd,
-           uint64_t *page_size, char **error)
-{
-    struct statfs fs;
-    struct stat s;
-
-    /* With this seal, the file cannot lose memory any more, whatever its size
-     * is just now.  Only some files can be sealed. */
-    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK);
-
-    if (fstat(fd, &s) || !S_ISREG(s.st_mode)) {
-        refuse(spec, error, "not a file that can be mapped");
-        return EBADF;
-    }
-    if (s.st_size < 0 || spec->mmap_offset > s.st_size
-        || spec->size > s.st_size - spec->mmap_offset) {
-        return refuse(spec, error, "its file has only %"PRIdMAX" bytes",
-                      (intmax_t) s.st_size);
-    }
-
-    *page_size = sysconf(_SC_PAGESIZE);
-    if (!fstatfs(fd, &fs) && fs.f_type == HUGETLBFS_MAGIC) {
-        *page_size = fs.f_bsize;
-    }
-    return 0;
-}
-
-/* Maps 'size' bytes from 'offset' of file 'fd', without allocating them even
- * if OVS runs with mlockall(MCL_FUTURE): at the time of mmap() nothing is
- * accessible, and so nothing is populated, and when it becomes accessible it
- * is not locked any more. */
-static void *
-map_file(int fd, uint64_t offset, size_t size)
-{
-    void *p = mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd,
-                   offset);
-
-    if (p != MAP_FAILED) {
-        munlock(p, size);
-        if (mprotect(p, size, PROT_READ | PROT_WRITE)) {
-            int save_errno = errno;
-
-            munmap(p, size);
-            errno = save_errno;
-            return MAP_FAILED;
-        }
-
-        /* Keeps what guests send out of our core dumps. */
-        madvise(p, size, MADV_DONTDUMP);
-    }
-    return p;
-}
-
 /* Maps 'spec', which has been checked, from 'fd' and fills in '*region'.
  * Returns 0 or a positive errno with a text in '*error'. */
 static int
 mapping_create(const struct vhost_user_mem_region *spec, int fd,
-               struct vhu_mem_health *health, struct vhu_mem_region *region,
+               struct vhu_map_health *health, struct vhu_mem_region *region,
                char **error)
 {
-    struct vhu_mapping *mapping;
-    uint64_t page_size = 0;
-    uint64_t skip, size;
-    void *base;
-    int retval;
+    char *phrase;
+    int retval = vhu_map_create(fd, spec->mmap_offset, spec->size, health,
+                                &region->mapping, &phrase);
 
-    retval = check_file(spec, fd, &page_size, error);
     if (retval) {
+        refuse(spec, error, "%s", phrase);
+        free(phrase);
         return retval;
     }
-
-    /* Neither sum overflows: the file is large enough. */
-    skip = spec->mmap_offset % page_size;
-    size = ROUND_UP(spec->size + skip, page_size);
-    base = map_file(fd, spec->mmap_offset - skip, size);
-    if (base == MAP_FAILED) {
-        retval = errno;
-        refuse(spec, error, "cannot be mapped (%s)", ovs_strerror(retval));
-        return retval;
-    }
-
-    mapping = xmalloc(sizeof *mapping);
-    ovs_refcount_init(&mapping->ref_cnt);
-    mapping->base = base;
-    mapping->size = size;
-    mapping->health = health_ref(health);
-    mapping->slot = vhu_sigbus_add(base, size, page_size, &health->dead);
-
     region->guest_addr = spec->guest_addr;
     region->size = spec->size;
     region->user_addr = spec->user_addr;
-    region->va = (uint8_t *) base + skip;
-    region->mapping = mapping;
+    region->va = vhu_map_va(region->mapping);
     return 0;
-}
-
-static void
-mapping_unref(struct vhu_mapping *mapping)
-{
-    if (mapping && ovs_refcount_unref(&mapping->ref_cnt) == 1) {
-        vhu_sigbus_remove(mapping->slot);
-        munmap(mapping->base, mapping->size);
-        health_unref(mapping->health);
-        free(mapping);
-    }
-}
-
-/* Health. */
-
-static struct vhu_mem_health *
-health_create(void)
-{
-    struct vhu_mem_health *health = xmalloc(sizeof *health);
-
-    atomic_init(&health->dead, false);
-    ovs_refcount_init(&health->ref_cnt);
-    return health;
-}
-
-static struct vhu_mem_health *
-health_ref(struct vhu_mem_health *health)
-{
-    ovs_refcount_ref(&health->ref_cnt);
-    return health;
-}
-
-static void
-health_unref(struct vhu_mem_health *health)
-{
-    if (ovs_refcount_unref(&health->ref_cnt) == 1) {
-        free(health);
-    }
 }

@@ -57,15 +57,14 @@
 #include <stdint.h>
 
 #include "openvswitch/compiler.h"
-#include "ovs-atomic.h"
 #include "util.h"
+#include "vhu-map.h"
 
 /* Regions in one table: what GET_MAX_MEM_SLOTS answers.  A front-end refuses
  * a back-end that has fewer than before it reconnected, so this number must
  * never get smaller. */
 #define VHU_MEM_MAX_REGIONS 128
 
-struct vhu_mapping;             /* A mapped file, reference counted. */
 struct vhost_user_mem_region;
 
 struct vhu_mem_region {
@@ -76,15 +75,8 @@ struct vhu_mem_region {
     struct vhu_mapping *mapping;
 };
 
-/* Whether memory of a table has vanished.  Outlives every table and mapping
- * that refers to it. */
-struct vhu_mem_health {
-    atomic_bool dead;
-    struct ovs_refcount ref_cnt;
-};
-
 struct vhu_mem {
-    struct vhu_mem_health *health;
+    struct vhu_map_health *health; /* Of all regions. */
     int n_regions;
     struct vhu_mem_region regions[]; /* Sorted by 'guest_addr'. */
 };
@@ -129,10 +121,7 @@ void vhu_mem_destroy_postponed(struct vhu_mem *mem);
 static inline bool
 vhu_mem_is_dead(const struct vhu_mem *mem)
 {
-    bool dead;
-
-    atomic_read_relaxed(&mem->health->dead, &dead);
-    return dead;
+    return vhu_map_is_dead(mem->health);
 }
 
 /* Arranges for poll_block() to wake up if any memory in the process has
