@@ -71,6 +71,7 @@ typedef int vhu_backend_handler(struct vhu_dev *, struct vhu_request *);
     HANDLER(SET_OWNER, ignore, NO_VRING)                            \
     HANDLER(RESET_OWNER, ignore, NO_VRING)                          \
     HANDLER(SET_MEM_TABLE, set_mem_table, NO_VRING)                 \
+    HANDLER(SET_LOG_BASE, set_log_base, NO_VRING)                   \
     HANDLER(SET_LOG_FD, ignore, NO_VRING)                           \
     HANDLER(SET_VRING_NUM, set_vring_num, VRING_STATE)              \
     HANDLER(SET_VRING_ADDR, set_vring_addr, VRING_ADDR)             \
@@ -102,5 +103,12 @@ VHU_BACKEND_HANDLERS
  * that for the reply.  Returns 'error'. */
 int vhu_refuse(struct vhu_request *req, int error, const char *format, ...)
     OVS_PRINTF_FORMAT(3, 4);
+
+/* Checks whether the dirty log, if there is one, is large enough for 'mem',
+ * which may be null, and the used rings, before it is written to.  Returns 0
+ * if so.  Otherwise refuses 'req' with EINVAL if a vring runs; if none does it
+ * forgets the log, which may be that of an earlier migration, and returns
+ * 0. */
+int vhu_backend_check_log(struct vhu_request *req, const struct vhu_mem *mem);
 
 #endif /* vhu-backend-impl.h */

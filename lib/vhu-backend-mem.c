@@ -24,6 +24,7 @@
 
 #include "openvswitch/vlog.h"
 #include "util.h"
+#include "vhu-log.h"
 #include "vhu-mem.h"
 
 VLOG_DEFINE_THIS_MODULE(vhu_backend_mem);
@@ -39,6 +40,25 @@ static const char no_fd_reason[] =
     "descriptor (QEMU: memory-backend-memfd,share=on; "
     "libvirt: <access mode='shared'/>)";
 
+int
+vhu_backend_check_log(struct vhu_request *req, const struct vhu_mem *mem)
+{
+    struct vhu_dev *dev = req->backend->dev;
+    char *phrase;
+
+    if (!dev->log || !vhu_dev_check_log(dev, dev->log, mem, &phrase)) {
+        return 0;
+    }
+    if (vhu_dev_find_running(dev)) {
+        vhu_refuse(req, EINVAL, "%s", phrase);
+        free(phrase);
+        return EINVAL;
+    }
+    free(phrase);
+    vhu_dev_set_log(dev, NULL);
+    return 0;
+}
+
 /* Puts 'mem' in the place of the memory table, and takes it over.  If 'error'
  * is not 0 it could not be made because of 'phrase', which is freed. */
 static int
@@ -50,6 +70,11 @@ vhu_backend_replace_mem(struct vhu_request *req, int error,
     if (error) {
         error = vhu_refuse(req, error, "%s", phrase);
         free(phrase);
+    } else if (vhu_dev_wants_log(dev) && vhu_backend_check_log(req, mem)) {
+        if (mem != dev->mem) {
+            vhu_mem_destroy(mem);
+        }
+        error = EINVAL;
     } else if (mem != dev->mem) {
         vhu_dev_set_mem(dev, mem);
         req->mem_changed = true;
@@ -140,4 +165,32 @@ vhu_backend_rem_mem_reg(struct vhu_dev *dev, struct vhu_request *req)
         return 0;
     }
     return vhu_backend_replace_mem(req, error, mem, phrase);
+}
+
+/* The reply has no payload: that is what QEMU expects, and since it takes any
+ * reply for a success, a log that is of no use must not have one.  QEMU up to
+ * 7.2 sends the log once per queue pair, and all send a larger one when memory
+ * is added. */
+int
+vhu_backend_set_log_base(struct vhu_dev *dev, struct vhu_request *req)
+{
+    const struct vhost_user_log *spec = &req->msg->payload.log;
+    struct vhu_log *log;
+    char *phrase;
+    int error;
+
+    error = vhu_log_create(req->msg->fds[0], spec->offset, spec->size,
+                           &log, &phrase);
+    if (!error) {
+        error = vhu_dev_check_log(dev, log, dev->mem, &phrase);
+    }
+    if (error) {
+        vhu_log_destroy(log);
+        vhu_refuse(req, error, "%s", phrase);
+        free(phrase);
+        return error;
+    }
+    vhu_dev_set_log(dev, log);
+    req->backend->debt += MEM_COST;
+    return 0;
 }

@@ -131,7 +131,8 @@ vhu_backend_run(struct vhu_backend *backend)
     }
 
     vhu_dev_run(dev);
-    if (backend->conn && (dev->mem_dead || dev->blocked)) {
+    if (backend->conn
+        && (dev->mem_dead || dev->log_dead || dev->blocked)) {
         vhu_backend_close(backend, (dev->blocked
                                     ? blocked_reason
                                     : vhu_dev_get_reason(dev)));
@@ -423,26 +424,39 @@ vhu_backend_get_features(struct vhu_dev *dev, struct vhu_request *req)
     return 0;
 }
 
-/* While a vring is running nothing may change but VHOST_F_LOG_ALL, which we do
- * not offer.  A front-end sends the same again for each queue pair. */
+/* While a vring is running nothing may change but VHOST_F_LOG_ALL.  A
+ * front-end sends the same again for each queue pair. */
 int
 vhu_backend_set_features(struct vhu_dev *dev, struct vhu_request *req)
 {
     uint64_t features = req->msg->payload.u64;
     uint64_t changed = features ^ dev->features;
+    uint64_t fixed = changed & ~VIRTIO_BIT(VHOST_F_LOG_ALL);
+    const struct vhu_vring *running = vhu_dev_find_running(dev);
 
     if (features & ~dev->offered) {
         return vhu_refuse(req, EINVAL, "features 0x%"PRIx64" were not offered",
                           features & ~dev->offered);
     }
-    for (unsigned int i = 0; changed && i < 2 * dev->n_pairs; i++) {
-        if (dev->vrings[i]->running) {
-            return vhu_refuse(req, EBUSY, "features 0x%"PRIx64" change while "
-                              "vring %u is running", changed, i);
+    if (fixed && running) {
+        return vhu_refuse(req, EBUSY, "features 0x%"PRIx64" change while "
+                          "vring %u is running", fixed, running->index);
+    }
+    if (features & changed & VIRTIO_BIT(VHOST_F_LOG_ALL)) {
+        int error = vhu_backend_check_log(req, dev->mem);
+
+        if (error) {
+            return error;
         }
     }
 
-    if (changed || !dev->features_set) {
+    if (changed && !fixed && dev->features_set) {
+        VLOG_INFO_RL(&rl, "%s: back-end: dirty logging %s", dev->name,
+                     (features & VIRTIO_BIT(VHOST_F_LOG_ALL)
+                      ? "starts" : "ends"));
+        dev->features = features;
+        dev->changed = true;
+    } else if (changed || !dev->features_set) {
         VLOG_INFO_RL(&rl, "%s: back-end: connected, features 0x%"PRIx64
                      ", protocol features 0x%"PRIx64,
                      dev->name, features, dev->protocol_features);
@@ -521,18 +535,17 @@ static int
 vhu_backend_check_addr(const struct vhu_dev *dev, struct vhu_request *req)
 {
     const struct vhost_user_vring_addr *addr = &req->msg->payload.vring_addr;
-    bool packed = dev->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED);
-    const struct virtq_config config = {
-        .format = packed ? VIRTQ_PACKED : VIRTQ_SPLIT,
-        .size = MAX(req->vring->size, 1),
-        .mem = dev->mem,
-        .desc_uva = addr->desc,
-        .driver_uva = addr->avail,
-        .device_uva = addr->used,
-    };
+    struct virtq_config config = vhu_vring_get_config(dev, req->vring, addr);
     char *phrase;
-    int error = virtq_check_areas(&config, &phrase);
+    int error;
 
+    config.size = MAX(config.size, 1);
+    if (!virtq_check_log(&config)) {
+        return vhu_refuse(req, EINVAL, "vring %u: dirty log does not cover "
+                          "the used ring at guest address 0x%"PRIx64,
+                          req->vring->index, addr->log);
+    }
+    error = dev->mem ? virtq_check_areas(&config, &phrase) : 0;
     if (error) {
         vhu_refuse(req, error, "vring %u: %s", req->vring->index, phrase);
         free(phrase);
@@ -545,22 +558,28 @@ vhu_backend_set_vring_addr(struct vhu_dev *dev, struct vhu_request *req)
 {
     const struct vhost_user_vring_addr *addr = &req->msg->payload.vring_addr;
     struct vhu_vring *vring = req->vring;
+    bool log_shmfd = (dev->protocol_features
+                      & VIRTIO_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD));
+    int error;
 
-    if (addr->flags) {
+    if (addr->flags & ~(log_shmfd ? VHOST_VRING_F_LOG : 0)) {
         return vhu_refuse(req, EINVAL, "flags 0x%"PRIx32" for vring %u "
-                          "(expected 0: a dirty log was not negotiated)",
-                          addr->flags, vring->index);
+                          "(expected 0%s)", addr->flags, vring->index,
+                          (log_shmfd ? " or 1"
+                           : ": a dirty log was not negotiated"));
     }
-    if (dev->mem) {
-        int error = vhu_backend_check_addr(dev, req);
-
-        if (error) {
-            return error;
-        }
+    error = vhu_backend_check_addr(dev, req);
+    if (!error && addr->flags) {
+        error = vhu_backend_check_log(req, dev->mem);
+    }
+    if (error) {
+        return error;
     }
 
     vring->rebuild = (vring->running
-                      && memcmp(&vring->addr, addr, sizeof *addr));
+                      && (vring->addr.desc != addr->desc
+                          || vring->addr.avail != addr->avail
+                          || vring->addr.used != addr->used));
     vring->addr = *addr;
     vring->has_addr = true;
     return 0;

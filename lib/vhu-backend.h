@@ -71,6 +71,7 @@ struct vhu_trace;
      | VIRTIO_BIT(VIRTIO_NET_F_GUEST_ANNOUNCE)                  \
      | VIRTIO_BIT(VIRTIO_NET_F_MQ)                              \
      | VIRTIO_BIT(VIRTIO_F_NOTIFY_ON_EMPTY)                     \
+     | VIRTIO_BIT(VHOST_F_LOG_ALL)                              \
      | VIRTIO_BIT(VIRTIO_F_ANY_LAYOUT)                          \
      | VIRTIO_BIT(VIRTIO_F_INDIRECT_DESC)                       \
      | VIRTIO_BIT(VIRTIO_F_EVENT_IDX)                           \
@@ -81,6 +82,7 @@ struct vhu_trace;
 
 #define VHU_BACKEND_PROTOCOL_FEATURES                           \
     (VIRTIO_BIT(VHOST_USER_PROTOCOL_F_MQ)                       \
+     | VIRTIO_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD)              \
      | VIRTIO_BIT(VHOST_USER_PROTOCOL_F_RARP)                   \
      | VIRTIO_BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK)              \
      | VIRTIO_BIT(VHOST_USER_PROTOCOL_F_NET_MTU)                \

@@ -20,16 +20,15 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-#include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
 #include "seq.h"
 #include "timeval.h"
 #include "util.h"
+#include "vhu-dev-impl.h"
+#include "vhu-log.h"
 #include "vhu-mem.h"
-#include "vhu-notify.h"
 
 VLOG_DEFINE_THIS_MODULE(vhu_dev);
 
@@ -37,17 +36,6 @@ static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(20, 60);
 
 /* State changes: a device can have 256 vrings, which start together. */
 static struct vlog_rate_limit state_rl = VLOG_RATE_LIMIT_INIT(600, 600);
-
-/* How often we look at most, in ms. */
-enum {
-    DISCARD_INTERVAL = 10,      /* What comes in on a disabled vring. */
-    KICK_INTERVAL = 100,        /* Kicks of an idle vring. */
-    SUSPECT_INTERVAL = 1000,    /* Buffers on an idle vring that is kicked. */
-};
-
-/* Most bursts that are discarded in one go, from all vrings of a device.  One
- * can take a millisecond, if the guest makes its chains as long as it can. */
-#define DISCARD_MAX 32
 
 /* Virtqueues and memory regions that wait to be freed, more than which are
  * "much garbage". */
@@ -60,11 +48,12 @@ struct vhu_garbage {
     atomic_uint n;
 };
 
-/* A virtqueue or a table, the other one is null, after a grace period. */
+/* A virtqueue, a table or a log, the others are null, after a grace period. */
 struct vhu_garbage_item {
     struct vhu_garbage *garbage;
     struct virtq *vq;
     struct vhu_mem *mem;
+    struct vhu_log *log;
     unsigned int n;             /* What it counts for in 'garbage'. */
 };
 
@@ -74,26 +63,19 @@ static const char no_mem_reason[] =
 
 static bool vhu_dev_looks_unshared(const struct vhu_dev *);
 static void vhu_dev_discard(struct vhu_dev *, struct virtq *,
-                            struct vhu_mem *);
+                            struct vhu_mem *, struct vhu_log *);
 static void vhu_garbage_unref(struct vhu_garbage *);
 static struct vhu_vring *vhu_vring_create(unsigned int index);
 static void vhu_vring_destroy(struct vhu_vring *);
 static void vhu_vring_reset(struct vhu_dev *, struct vhu_vring *);
+static bool vhu_vring_has_log(const struct vhu_dev *,
+                              const struct vhu_vring *);
 static bool vhu_vring_is_complete(const struct vhu_dev *,
                                   const struct vhu_vring *);
-static int vhu_vring_update(struct vhu_dev *, struct vhu_vring *,
-                            bool mem_changed);
+static void vhu_vring_update_log(const struct vhu_dev *, struct vhu_vring *);
 static int vhu_vring_launch(struct vhu_dev *, struct vhu_vring *);
-static void vhu_vring_halt(struct vhu_dev *, struct vhu_vring *);
 static void vhu_vring_publish(struct vhu_dev *, struct vhu_vring *,
                               bool publish);
-static void vhu_vring_check_blocked(struct vhu_dev *,
-                                    const struct vhu_vring *);
-static void vhu_vring_set_problem(struct vhu_vring *, char *problem);
-static void vhu_vring_run(struct vhu_dev *, struct vhu_vring *,
-                          long long int now, unsigned int *budget);
-static void vhu_vring_wait(const struct vhu_dev *, const struct vhu_vring *,
-                           long long int now);
 
 struct vhu_dev *
 vhu_dev_create(const char *name, uint64_t features, unsigned int n_pairs,
@@ -150,6 +132,7 @@ vhu_dev_reset(struct vhu_dev *dev)
     dev->mtu = 0;
     dev->status = 0;
     vhu_dev_set_mem(dev, NULL);
+    vhu_dev_set_log(dev, NULL);
     dev->changed = true;
 }
 
@@ -172,7 +155,7 @@ void
 vhu_dev_set_mem(struct vhu_dev *dev, struct vhu_mem *mem)
 {
     if (dev->mem) {
-        vhu_dev_discard(dev, NULL, dev->mem);
+        vhu_dev_discard(dev, NULL, dev->mem, NULL);
     }
     dev->mem = mem;
     dev->mem_dead = false;
@@ -182,38 +165,70 @@ vhu_dev_set_mem(struct vhu_dev *dev, struct vhu_mem *mem)
 }
 
 void
-vhu_dev_run(struct vhu_dev *dev)
+vhu_dev_set_log(struct vhu_dev *dev, struct vhu_log *log)
 {
-    unsigned int budget = DISCARD_MAX;
-    long long int now = time_msec();
-
-    dev->wakeup_seqno = seq_read(dev->wakeup);
-
-    if (dev->mem && !dev->mem_dead && vhu_mem_is_dead(dev->mem)) {
-        VLOG_WARN_RL(&rl, "%s: guest memory vanished, all vrings stop",
-                     dev->name);
-        dev->mem_dead = true;
-        dev->changed = true;
-        vhu_dev_update(dev, false);
+    if (dev->log) {
+        vhu_dev_discard(dev, NULL, NULL, dev->log);
     }
-
-    for (unsigned int i = 0; i < dev->n_known; i++) {
-        vhu_vring_run(dev, dev->vrings[i], now, &budget);
-    }
+    dev->log = log;
+    dev->log_dead = false;
 }
 
-void
-vhu_dev_wait(struct vhu_dev *dev)
+bool
+vhu_dev_wants_log(const struct vhu_dev *dev)
 {
-    long long int now = time_msec();
+    bool wants = dev->features & VIRTIO_BIT(VHOST_F_LOG_ALL);
 
-    seq_wait(dev->wakeup, dev->wakeup_seqno);
     for (unsigned int i = 0; i < dev->n_known; i++) {
-        vhu_vring_wait(dev, dev->vrings[i], now);
+        const struct vhu_vring *vring = dev->vrings[i];
+
+        wants |= vring->has_addr && vring->addr.flags & VHOST_VRING_F_LOG;
     }
-    if (dev->changed) {
-        poll_immediate_wake();
+    return wants;
+}
+
+const struct vhu_vring *
+vhu_dev_find_running(const struct vhu_dev *dev)
+{
+    for (unsigned int i = 0; i < dev->n_known; i++) {
+        if (dev->vrings[i]->running) {
+            return dev->vrings[i];
+        }
     }
+    return NULL;
+}
+
+int
+vhu_dev_check_log(const struct vhu_dev *dev, const struct vhu_log *log,
+                  const struct vhu_mem *mem, char **error)
+{
+    *error = NULL;
+    for (int i = 0; mem && i < mem->n_regions; i++) {
+        const struct vhu_mem_region *r = &mem->regions[i];
+
+        if (!vhu_log_covers(log, r->guest_addr, r->size)) {
+            *error = xasprintf("a dirty log for guest addresses up to "
+                               "0x%"PRIx64" does not cover the memory region "
+                               "at 0x%"PRIx64" of size 0x%"PRIx64,
+                               vhu_log_extent(log), r->guest_addr, r->size);
+            return EINVAL;
+        }
+    }
+    for (unsigned int i = 0; i < dev->n_known; i++) {
+        const struct vhu_vring *vring = dev->vrings[i];
+        struct virtq_config config = vhu_vring_get_config(dev, vring,
+                                                         &vring->addr);
+
+        config.log.log = log;
+        if (vring->has_addr && !virtq_check_log(&config)) {
+            *error = xasprintf("a dirty log for guest addresses up to "
+                               "0x%"PRIx64" does not cover the used ring of "
+                               "vring %u at 0x%"PRIx64, vhu_log_extent(log),
+                               i, vring->addr.log);
+            return EINVAL;
+        }
+    }
+    return 0;
 }
 
 void
@@ -261,6 +276,8 @@ vhu_dev_get_reason(const struct vhu_dev *dev)
         return NULL;
     } else if (dev->mem_dead) {
         return "guest memory vanished (file truncated?)";
+    } else if (dev->log_dead) {
+        return "dirty log vanished (file truncated?)";
     } else if (!dev->mem) {
         return dev->mem_error ? dev->mem_error : no_mem_reason;
     } else if (vhu_dev_looks_unshared(dev)) {
@@ -275,6 +292,8 @@ vhu_dev_get_reason(const struct vhu_dev *dev)
             return vring->problem;
         } else if (!vring->started) {
             return "the guest's driver has not started its first queue pair";
+        } else if (!vhu_vring_has_log(dev, vring)) {
+            return "the front-end wants a dirty log but has not sent it";
         } else if (!vring->running) {
             return "the front-end has not finished the configuration of the "
                    "first queue pair";
@@ -313,14 +332,17 @@ vhu_garbage_item_free(struct vhu_garbage_item *item)
 
     virtq_destroy(item->vq);
     vhu_mem_destroy(item->mem);
+    vhu_log_destroy(item->log);
     atomic_sub(&item->garbage->n, item->n, &n);
     vhu_garbage_unref(item->garbage);
     free(item);
 }
 
-/* Frees 'vq' and 'mem', of which one may be null, after a grace period. */
+/* Frees 'vq', 'mem' and 'log', each of which may be null, after a grace
+ * period. */
 static void
-vhu_dev_discard(struct vhu_dev *dev, struct virtq *vq, struct vhu_mem *mem)
+vhu_dev_discard(struct vhu_dev *dev, struct virtq *vq, struct vhu_mem *mem,
+                struct vhu_log *log)
 {
     struct vhu_garbage_item *item = xmalloc(sizeof *item);
     unsigned int n;
@@ -328,6 +350,7 @@ vhu_dev_discard(struct vhu_dev *dev, struct virtq *vq, struct vhu_mem *mem)
     item->garbage = dev->garbage;
     item->vq = vq;
     item->mem = mem;
+    item->log = log;
     item->n = 1 + (mem ? mem->n_regions : 0);
     ovs_refcount_ref(&dev->garbage->ref_cnt);
     atomic_add(&dev->garbage->n, item->n, &n);
@@ -445,6 +468,38 @@ vhu_vring_get_base(const struct vhu_dev *dev, const struct vhu_vring *vring)
     return vring->avail.idx;
 }
 
+struct virtq_config
+vhu_vring_get_config(const struct vhu_dev *dev, const struct vhu_vring *vring,
+                     const struct vhost_user_vring_addr *addr)
+{
+    bool packed = dev->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED);
+    bool buffers = dev->features & VIRTIO_BIT(VHOST_F_LOG_ALL);
+    bool areas = addr->flags & VHOST_VRING_F_LOG;
+    struct virtq_config config = {
+        .format = packed ? VIRTQ_PACKED : VIRTQ_SPLIT,
+        .access = (vhu_vring_is_transmitq(vring->index)
+                   ? VIRTQ_DEVICE_READS : VIRTQ_DEVICE_WRITES),
+        .size = vring->size,
+        .features = dev->features,
+        .mem = dev->mem,
+        .desc_uva = addr->desc,
+        .driver_uva = addr->avail,
+        .device_uva = addr->used,
+        .avail = vring->avail,
+        .used = vring->used,
+        .call_fd = dev->blocked ? -1 : vring->call_fd,
+        .counters = CONST_CAST(struct virtq_counters *, &vring->counters),
+        .log = {
+            .log = buffers || areas ? dev->log : NULL,
+            .buffers = buffers,
+            .areas = areas,
+            .used_gpa = addr->log,
+        },
+    };
+
+    return config;
+}
+
 static struct vhu_vring *
 vhu_vring_create(unsigned int index)
 {
@@ -479,6 +534,18 @@ vhu_vring_reset(struct vhu_dev *dev, struct vhu_vring *vring)
 
 /* Vrings: what is. */
 
+/* Returns true if 'vring' has a log, or is not to log anything.  A front-end
+ * without VHOST_USER_PROTOCOL_F_LOG_SHMFD has none to send. */
+static bool
+vhu_vring_has_log(const struct vhu_dev *dev, const struct vhu_vring *vring)
+{
+    return (dev->log
+            || !(dev->protocol_features
+                 & VIRTIO_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD))
+            || !(dev->features & VIRTIO_BIT(VHOST_F_LOG_ALL)
+                 || vring->addr.flags & VHOST_VRING_F_LOG));
+}
+
 /* Returns true if 'vring' lacks nothing to run but perhaps its base. */
 static bool
 vhu_vring_is_complete(const struct vhu_dev *dev, const struct vhu_vring *vring)
@@ -489,11 +556,12 @@ vhu_vring_is_complete(const struct vhu_dev *dev, const struct vhu_vring *vring)
             && vring->has_addr
             && dev->features_set
             && dev->mem
-            && !dev->mem_dead);
+            && !dev->mem_dead
+            && vhu_vring_has_log(dev, vring)
+            && !dev->log_dead);
 }
 
-/* Returns true if the first kick is what makes 'vring' run. */
-static bool
+bool
 vhu_vring_needs_kick(const struct vhu_dev *dev, const struct vhu_vring *vring)
 {
     return (!vring->has_base
@@ -502,7 +570,7 @@ vhu_vring_needs_kick(const struct vhu_dev *dev, const struct vhu_vring *vring)
             && vhu_vring_is_complete(dev, vring));
 }
 
-static int
+int
 vhu_vring_update(struct vhu_dev *dev, struct vhu_vring *vring,
                  bool mem_changed)
 {
@@ -521,6 +589,9 @@ vhu_vring_update(struct vhu_dev *dev, struct vhu_vring *vring,
     if (runnable && !vring->running && !vring->refused) {
         error = vhu_vring_launch(dev, vring);
     }
+    if (vring->running) {
+        vhu_vring_update_log(dev, vring);
+    }
     if (vring->running && vring->enabled != vring->published) {
         vhu_vring_publish(dev, vring, vring->enabled);
     }
@@ -528,31 +599,35 @@ vhu_vring_update(struct vhu_dev *dev, struct vhu_vring *vring,
     /* Give what is still under way the time to arrive: a kick may have been
      * there from the start. */
     if (!vring->next_kick && vhu_vring_needs_kick(dev, vring)) {
-        vring->next_kick = time_msec() + KICK_INTERVAL;
+        vring->next_kick = time_msec() + VHU_KICK_INTERVAL;
     }
     return error;
+}
+
+/* Makes 'vring', which runs, log what it is to log now. */
+static void
+vhu_vring_update_log(const struct vhu_dev *dev, struct vhu_vring *vring)
+{
+    struct virtq_log log = vhu_vring_get_config(dev, vring, &vring->addr).log;
+
+    if (log.log == vring->log.log && log.buffers == vring->log.buffers
+        && log.areas == vring->log.areas
+        && log.used_gpa == vring->log.used_gpa) {
+        return;
+    }
+    ovs_spin_lock(&vring->lock);
+    virtq_set_log(vring->running, &log);
+    ovs_spin_unlock(&vring->lock);
+    vring->log = log;
 }
 
 /* Makes 'vring', which is runnable, run, but does not publish it. */
 static int
 vhu_vring_launch(struct vhu_dev *dev, struct vhu_vring *vring)
 {
-    bool transmitq = vhu_vring_is_transmitq(vring->index);
-    bool packed = dev->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED);
-    struct virtq_config config = {
-        .format = packed ? VIRTQ_PACKED : VIRTQ_SPLIT,
-        .access = transmitq ? VIRTQ_DEVICE_READS : VIRTQ_DEVICE_WRITES,
-        .size = vring->size,
-        .features = dev->features,
-        .mem = dev->mem,
-        .desc_uva = vring->addr.desc,
-        .driver_uva = vring->addr.avail,
-        .device_uva = vring->addr.used,
-        .avail = vring->avail,
-        .used = vring->used,
-        .call_fd = dev->blocked ? -1 : vring->call_fd,
-        .counters = &vring->counters,
-    };
+    struct virtq_config config = vhu_vring_get_config(dev, vring,
+                                                         &vring->addr);
+    bool transmitq = config.access == VIRTQ_DEVICE_READS;
     char *phrase;
     int error;
 
@@ -571,6 +646,7 @@ vhu_vring_launch(struct vhu_dev *dev, struct vhu_vring *vring)
 
     vhu_vring_set_problem(vring, NULL);
     vhu_vring_check_blocked(dev, vring);
+    vring->log = config.log;
     virtq_get_base(vring->running, &vring->avail, &vring->used);
     vring->first = vring->avail;
     vring->n_kick_reads = 0;
@@ -584,13 +660,13 @@ vhu_vring_launch(struct vhu_dev *dev, struct vhu_vring *vring)
     VLOG_INFO_RL(&state_rl, "%s: vring %u (%s %u): started, %s, %"PRIu32
                  " descriptors, base %"PRIu32, dev->name, vring->index,
                  transmitq ? "transmitq" : "receiveq", vring->index / 2 + 1,
-                 packed ? "packed" : "split", vring->size,
+                 config.format == VIRTQ_PACKED ? "packed" : "split",
+                 vring->size,
                  vhu_vring_get_base(dev, vring));
     return 0;
 }
 
-/* Makes 'vring', which runs, not run, and leaves in it where it was. */
-static void
+void
 vhu_vring_halt(struct vhu_dev *dev, struct vhu_vring *vring)
 {
     struct virtq *vq = vring->running;
@@ -603,7 +679,7 @@ vhu_vring_halt(struct vhu_dev *dev, struct vhu_vring *vring)
     vring->running = NULL;
     vring->published = false;
     dev->changed = true;
-    vhu_dev_discard(dev, vq, NULL);
+    vhu_dev_discard(dev, vq, NULL, NULL);
 }
 
 /* Gives the virtqueue of 'vring' to the data path, or takes it away. */
@@ -623,226 +699,16 @@ vhu_vring_publish(struct vhu_dev *dev, struct vhu_vring *vring, bool publish)
     dev->changed = true;
 }
 
-/* Takes note if it is the call eventfd that broke 'vring', which runs. */
-static void
+void
 vhu_vring_check_blocked(struct vhu_dev *dev, const struct vhu_vring *vring)
 {
     dev->blocked |= (virtq_get_error(vring->running, NULL, NULL)
                      == VIRTQ_ERROR_CALL_BLOCKED);
 }
 
-static void
+void
 vhu_vring_set_problem(struct vhu_vring *vring, char *problem)
 {
     free(vring->problem);
     vring->problem = problem;
-}
-
-/* Vrings: what is due. */
-
-/* Returns true if 'vring' was kicked since the last call.
- *
- * An eventfd is not enough to know that read() does not block: the peer, who
- * shares the file description, can clear O_NONBLOCK and take the count that
- * poll() has shown us. */
-static bool
-vhu_vring_read_kicks(struct vhu_vring *vring)
-{
-    struct iovec iov;
-    uint64_t n = 0;
-
-    iov.iov_base = &n;
-    iov.iov_len = sizeof n;
-    if (vring->kick_fd < 0) {
-        return false;
-    } else if (preadv2(vring->kick_fd, &iov, 1, -1, RWF_NOWAIT) == sizeof n) {
-        vring->kicks += n;
-        return true;
-    } else if (errno != EAGAIN && errno != EINTR) {
-        /* A kernel older than Linux 5.8 cannot do that: poll instead. */
-        VLOG_INFO_ONCE("cannot read kicks (%s), will poll",
-                       ovs_strerror(errno));
-        vhu_vring_set_kick_fd(vring, -1);
-    }
-    return false;
-}
-
-/* Returns a time after 'now', at which other vrings wake up, too. */
-static long long int
-vhu_vring_next_tick(long long int now, long long int interval)
-{
-    return (now / interval + 1) * interval;
-}
-
-/* Reports that 'vring' is broken, if it is. */
-static void
-vhu_vring_check_broken(struct vhu_dev *dev, struct vhu_vring *vring)
-{
-    uint64_t n = __atomic_load_n(&vring->counters.broken, __ATOMIC_RELAXED);
-    enum virtq_error error;
-    uint64_t value, limit;
-
-    if (OVS_LIKELY(n == vring->n_broken) || vhu_mem_is_dead(dev->mem)) {
-        /* What a ring made of zeros looks like is of no interest: the next
-         * vhu_dev_run() finds the memory gone. */
-        return;
-    }
-    vring->n_broken = n;
-
-    ovs_spin_lock(&vring->lock);
-    error = virtq_get_error(vring->running, &value, &limit);
-    vhu_vring_check_blocked(dev, vring);
-    ovs_spin_unlock(&vring->lock);
-    if (error == VIRTQ_ERROR_NONE) {
-        return;
-    }
-
-    vring->error = error;
-    vhu_vring_set_problem(
-        vring, xasprintf("vring %u is broken: %s (%"PRIu64", limit %"PRIu64")",
-                         vring->index, virtq_error_to_string(error),
-                         value, limit));
-    VLOG_WARN_RL(&rl, "%s: %s", dev->name, vring->problem);
-    vhu_vring_halt(dev, vring);
-    if (vring->err_fd >= 0 && !dev->blocked && vhu_notify(vring->err_fd)) {
-        dev->blocked = true;
-    }
-}
-
-/* Takes what is transmitted on 'vring', which runs but is disabled, and throws
- * it away ("Ring states").  '*budget' is how many bursts may be taken. */
-static void
-vhu_vring_discard(struct vhu_vring *vring, unsigned int *budget)
-{
-    struct virtq_chain chains[VIRTQ_MAX_BURST];
-    struct virtq *vq = vring->running;
-    size_t n;
-
-    ovs_spin_lock(&vring->lock);
-    do {
-        n = virtq_take_avail(vq, chains, VIRTQ_MAX_BURST);
-        for (size_t i = 0; i < n; i++) {
-            virtq_add_used(vq, &chains[i], 0);
-        }
-        virtq_publish_used(vq);
-        virtq_call(vq);
-        vring->discarded += n;
-        if (n) {
-            (*budget)--;
-        }
-    } while (n && *budget);
-    virtq_enable_kicks(vq, true);
-    ovs_spin_unlock(&vring->lock);
-}
-
-static void
-vhu_vring_run_disabled(struct vhu_vring *vring, long long int now,
-                       unsigned int *budget)
-{
-    bool due;
-
-    if (now < vring->next_kick) {
-        return;
-    }
-
-    due = vhu_vring_read_kicks(vring);
-    if (*budget && virtq_has_avail(vring->running)) {
-        vring->active = true;
-        vhu_vring_discard(vring, budget);
-        due = true;
-    }
-    if (due || vring->kick_fd < 0) {
-        vring->next_kick = vhu_vring_next_tick(now, DISCARD_INTERVAL);
-    }
-}
-
-/* Returns true if 'vring', which runs, has had a buffer. */
-static bool
-vhu_vring_has_moved(struct vhu_vring *vring)
-{
-    struct virtq_pos avail, used;
-
-    if (virtq_has_avail(vring->running)) {
-        return true;
-    }
-    ovs_spin_lock(&vring->lock);
-    virtq_get_base(vring->running, &avail, &used);
-    ovs_spin_unlock(&vring->lock);
-    return (avail.idx != vring->first.idx || avail.wrap != vring->first.wrap);
-}
-
-/* Looks for kicks on 'vring', which runs and has not had a buffer. */
-static void
-vhu_vring_run_idle(struct vhu_dev *dev, struct vhu_vring *vring,
-                   long long int now)
-{
-    if (vhu_vring_has_moved(vring)) {
-        vring->active = true;
-        vring->suspect = false;
-        dev->changed = true;
-    } else if (now < vring->next_kick) {
-        /* Later. */
-    } else if (vring->n_kick_reads >= 2) {
-        if (!vring->suspect) {
-            VLOG_WARN_RL(&rl, "%s: vring %u is kicked but stays empty: guest "
-                         "memory is probably not shared", dev->name,
-                         vring->index);
-            vring->suspect = true;
-            dev->changed = true;
-        }
-        vring->next_kick = vhu_vring_next_tick(now, SUSPECT_INTERVAL);
-    } else if (vhu_vring_read_kicks(vring)) {
-        vring->next_kick = (++vring->n_kick_reads < 2
-                            ? vhu_vring_next_tick(now, KICK_INTERVAL)
-                            : now + SUSPECT_INTERVAL);
-    }
-}
-
-static void
-vhu_vring_run(struct vhu_dev *dev, struct vhu_vring *vring, long long int now,
-              unsigned int *budget)
-{
-    if (vring->running) {
-        vhu_vring_check_broken(dev, vring);
-    }
-
-    if (vring->running) {
-        if (!vring->published && vhu_vring_is_transmitq(vring->index)) {
-            vhu_vring_run_disabled(vring, now, budget);
-        } else if (!vring->active) {
-            vhu_vring_run_idle(dev, vring, now);
-        }
-    } else if (vhu_vring_needs_kick(dev, vring)
-               && now >= vring->next_kick
-               && vhu_vring_read_kicks(vring)) {
-        vring->kicked = true;
-        vhu_vring_update(dev, vring, false);
-    }
-}
-
-static void
-vhu_vring_wait(const struct vhu_dev *dev, const struct vhu_vring *vring,
-               long long int now)
-{
-    if (vring->running) {
-        if (!vring->published && vhu_vring_is_transmitq(vring->index)) {
-            if (vring->kick_fd < 0 || virtq_has_avail(vring->running)) {
-                poll_timer_wait_until(vring->next_kick);
-                return;
-            }
-        } else if (vring->active) {
-            return;
-        } else if (vring->n_kick_reads >= 2) {
-            poll_timer_wait_until(vring->next_kick);
-            return;
-        }
-    } else if (!vhu_vring_needs_kick(dev, vring)) {
-        return;
-    }
-
-    if (now < vring->next_kick) {
-        poll_timer_wait_until(vring->next_kick);
-    } else if (vring->kick_fd >= 0) {
-        poll_fd_wait(vring->kick_fd, POLLIN);
-    }
 }

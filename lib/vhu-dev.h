@@ -78,6 +78,20 @@
  * of that, until any ring has a buffer.
  *
  *
+ * Dirty log
+ * ---------
+ *
+ * While the guest migrates, what the virtqueues write is logged.  Three things
+ * make that so: a log (SET_LOG_BASE), VHOST_F_LOG_ALL among the features for
+ * the buffers, and VHOST_VRING_F_LOG in the flags of SET_VRING_ADDR for the
+ * areas of one vring.  Each may come or go while the virtqueues run:
+ * vhu_dev_update() changes what they log, each under its lock, so that when it
+ * returns, and the message is answered, every PMD thread goes by the new
+ * state.  A vring that is to log but has nothing to log to does not run, as
+ * QEMU, when it starts a device in the middle of a migration, starts the
+ * vrings first and sends the log then.
+ *
+ *
  * Threads
  * -------
  *
@@ -96,6 +110,7 @@
 struct seq;
 struct vhu_dev;
 struct vhu_garbage;
+struct vhu_log;
 struct vhu_mem;
 
 /* How vring indices map to the queues of a network device ("Network Device:
@@ -141,6 +156,7 @@ struct vhu_vring {
 
     /* Control thread only: what is. */
     struct virtq *running;      /* Null unless running. */
+    struct virtq_log log;       /* What it logs. */
     bool published;             /* 'running' is in 'vq'. */
     bool refused;               /* virtq_create() failed; do not try the same
                                  * again before something changes. */
@@ -194,6 +210,8 @@ struct vhu_dev {
     char *mem_error;            /* Why there is none, for an operator, or
                                  * null. */
     bool mem_dead;              /* Memory has vanished; all vrings stopped. */
+    struct vhu_log *log;        /* SET_LOG_BASE, null before it. */
+    bool log_dead;              /* It has vanished; all vrings stopped. */
     bool blocked;               /* An eventfd of the peer has blocked us, and
                                  * from now on we write to none in this
                                  * thread: 256 of them would take seconds.
@@ -240,6 +258,28 @@ int vhu_dev_update(struct vhu_dev *dev, bool mem_changed);
  * running virtqueues still use it. */
 void vhu_dev_set_mem(struct vhu_dev *dev, struct vhu_mem *mem);
 
+/* Replaces the dirty log by 'log', which it takes over.  The same holds for
+ * the old one as for the old memory table. */
+void vhu_dev_set_log(struct vhu_dev *dev, struct vhu_log *log);
+
+/* Returns true if anything of 'dev' is logged, or would be if it had a log. */
+bool vhu_dev_wants_log(const struct vhu_dev *dev);
+
+/* Returns a vring that runs, or null if there is none. */
+const struct vhu_vring *vhu_dev_find_running(const struct vhu_dev *dev);
+
+/* Checks whether 'log' has a bit for each page of 'mem', which may be null,
+ * and of all used rings of 'dev' that are to be logged.  Returns 0, or EINVAL
+ * with a newly allocated phrase in '*error'. */
+int vhu_dev_check_log(const struct vhu_dev *dev, const struct vhu_log *log,
+                      const struct vhu_mem *mem, char **error);
+
+/* Returns what virtq_create() needs to know of 'vring', as it is wanted, with
+ * the addresses 'addr'. */
+struct virtq_config vhu_vring_get_config(
+    const struct vhu_dev *dev, const struct vhu_vring *vring,
+    const struct vhost_user_vring_addr *addr);
+
 /* Stops vring 'vring' and leaves in it where it stopped ('avail', 'used').
  * When it returns no thread uses the virtqueue, writes to guest memory or
  * notifies.  Closes the kick and call descriptors and forgets the addresses;
@@ -269,7 +309,7 @@ uint32_t vhu_vring_get_base(const struct vhu_dev *dev,
  * broken virtqueues (log, err descriptor), notices memory that has vanished,
  * looks for guests whose memory is not shared.  The caller should afterwards
  * look at 'changed', see vhu_dev_report_changes(), and disconnect if
- * 'mem_dead' or 'blocked'.
+ * 'mem_dead', 'log_dead' or 'blocked'.
  *
  * Whoever runs the loop calls vhu_mem_clear_dead() before the devices run and
  * vhu_mem_wait_dead() before it blocks, once for all devices. */

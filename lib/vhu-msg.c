@@ -84,6 +84,14 @@ static const struct vhu_msg_policy policies[VHOST_USER_FE_REQ_MAX] = {
         .size_step = sizeof(struct vhost_user_mem_region),
         .max_fds = VHOST_USER_MAX_REGIONS,
     },
+    [VHOST_USER_SET_LOG_BASE] = {
+        .name = "SET_LOG_BASE",
+        VHU_PAYLOAD(struct vhost_user_log),
+        .min_fds = 1,
+        .max_fds = 1,
+        .protocol_feature = VIRTIO_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD),
+        .reply = VHU_MSG_REPLY_PAYLOAD,
+    },
     [VHOST_USER_SET_LOG_FD] = {
         .name = "SET_LOG_FD",
         .min_fds = 1,

@@ -31,6 +31,7 @@
 #include "compiler.h"
 #include "openvswitch/util.h"
 #include "util.h"
+#include "vhu-log.h"
 #include "vhu-mem.h"
 #include "virtio-barrier.h"
 #include "virtio-spec.h"
@@ -120,6 +121,11 @@ struct virtq {
         struct virtq_seg *segs; /* Space for the segments of a burst. */
         size_t max_segs;
         void *table;            /* Copy of an indirect table. */
+
+        /* But for virtq_set_log(). */
+        struct virtq_log log;
+        uint64_t desc_gpa;      /* Packed: where the descriptor ring */
+        uint64_t event_gpa;     /* and the device area are logged. */
     );
 };
 
@@ -130,6 +136,21 @@ int virtq_map_areas(const struct virtq_config *, struct virtq_areas *,
                     char **error);
 uint8_t *virtq_translate_slow(struct virtq *, uint64_t gpa, uint64_t len);
 bool virtq_copy_table(struct virtq *, uint64_t gpa, uint32_t n);
+
+/* virtq-log.c. */
+void virtq_log_add_used(struct virtq *, const struct virtq_chain[],
+                        const uint32_t lens[], size_t n);
+void virtq_log_publish_used(struct virtq *);
+void virtq_log_enable_kicks(struct virtq *);
+void virtq_log_desc(const struct virtq *, uint16_t idx);
+
+/* The format is looked at once for each function of virtq.h, which means once
+ * for a burst. */
+static ALWAYS_INLINE inline bool
+virtq_is_packed(const struct virtq *vq)
+{
+    return vq->format == VIRTQ_PACKED;
+}
 
 /* Adds 'n' to '*counter', which other threads may be reading. */
 static inline void

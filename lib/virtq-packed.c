@@ -62,6 +62,7 @@ virtq_packed_init(struct virtq *vq, const struct virtq_config *config,
     ring->driver_event = areas.driver;
     ring->device_event = areas.device;
 
+    virtq_set_log(vq, &config->log);
     set_start(vq, config);
     virtq_packed_enable_kicks(vq);
     return 0;
@@ -235,6 +236,7 @@ finish_burst(struct virtq *vq, struct virtq_pos pos, uint32_t n)
         if ((flags & PVIRTQ_OWNER_FLAGS) == pvirtq_avail_flags(pos.wrap)) {
             virtio_replace_le16(&vq->packed.desc[pos.idx].flags, flags,
                                 pvirtq_used_flags(pos.wrap) | write);
+            virtq_log_desc(vq, pos.idx);
         }
     }
 }

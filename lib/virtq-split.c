@@ -62,6 +62,7 @@ virtq_split_init(struct virtq *vq, const struct virtq_config *config,
     ring->used_event = &ring->avail->ring[config->size];
     ring->avail_event = (virtio_le16 *) &ring->used->ring[config->size];
 
+    virtq_set_log(vq, &config->log);
     set_start(vq, config->avail.idx);
     virtq_split_enable_kicks(vq);
     return 0;

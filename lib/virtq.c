@@ -36,14 +36,6 @@ BUILD_ASSERT_DECL(!offsetof(struct virtq, poll));
 
 static void virtq_notify(struct virtq *);
 
-/* The format is looked at once for each of the functions below, which means
- * once for a burst. */
-static ALWAYS_INLINE inline bool
-is_packed(const struct virtq *vq)
-{
-    return vq->format == VIRTQ_PACKED;
-}
-
 const char *
 virtq_error_to_string(enum virtq_error error)
 {
@@ -69,6 +61,10 @@ virtq_create(const struct virtq_config *config, struct virtq **vqp,
                            config->size, VIRTQ_MAX_SIZE);
         return EINVAL;
     }
+    if (!virtq_check_log(config)) {
+        *error = xstrdup("the dirty log is too small for it");
+        return EINVAL;
+    }
 
     vq = xzalloc_cacheline(sizeof *vq);
     vq->format = config->format;
@@ -84,13 +80,14 @@ virtq_create(const struct virtq_config *config, struct virtq **vqp,
     vq->call_fd = config->call_fd;
     vq->usable = true;
     vq->force_call = true;
-    retval = (is_packed(vq)
+    retval = (virtq_is_packed(vq)
               ? virtq_packed_init(vq, config, error)
               : virtq_split_init(vq, config, error));
     if (retval) {
         free_cacheline(vq);
         return retval;
     }
+    virtq_log_enable_kicks(vq);
 
     /* Enough for any chain whose buffers do not overlap: as many descriptors
      * in the ring as in an indirect table, and each border between two regions
@@ -136,7 +133,7 @@ virtq_get_features(const struct virtq *vq)
 size_t
 virtq_take_avail(struct virtq *vq, struct virtq_chain chains[], size_t max)
 {
-    return (is_packed(vq)
+    return (virtq_is_packed(vq)
             ? virtq_packed_take_avail(vq, chains, max)
             : virtq_split_take_avail(vq, chains, max));
 }
@@ -144,7 +141,7 @@ virtq_take_avail(struct virtq *vq, struct virtq_chain chains[], size_t max)
 void
 virtq_put_back(struct virtq *vq, const struct virtq_chain chains[], size_t n)
 {
-    if (is_packed(vq)) {
+    if (virtq_is_packed(vq)) {
         virtq_packed_put_back(vq, chains, n);
     } else {
         virtq_split_put_back(vq, chains, n);
@@ -161,7 +158,9 @@ void
 virtq_add_used_burst(struct virtq *vq, const struct virtq_chain chains[],
                      const uint32_t lens[], size_t n)
 {
-    if (is_packed(vq)) {
+    if (OVS_UNLIKELY(vq->log.log)) {
+        virtq_log_add_used(vq, chains, lens, n);
+    } else if (virtq_is_packed(vq)) {
         virtq_packed_add_used(vq, chains, lens, n);
     } else {
         virtq_split_add_used(vq, chains, lens, n);
@@ -171,7 +170,9 @@ virtq_add_used_burst(struct virtq *vq, const struct virtq_chain chains[],
 void
 virtq_publish_used(struct virtq *vq)
 {
-    if (is_packed(vq)) {
+    if (OVS_UNLIKELY(vq->log.log)) {
+        virtq_log_publish_used(vq);
+    } else if (virtq_is_packed(vq)) {
         virtq_packed_publish_used(vq);
     } else {
         virtq_split_publish_used(vq);
@@ -183,7 +184,7 @@ virtq_publish_used(struct virtq *vq)
 static bool
 virtq_has_news(const struct virtq *vq)
 {
-    return (is_packed(vq)
+    return (virtq_is_packed(vq)
             ? vq->n_unsignalled > 0
             : vq->signalled != vq->published.idx);
 }
@@ -197,7 +198,7 @@ virtq_call(struct virtq *vq)
     if (vq->call_fd < 0) {
         /* Nobody to tell.  Whoever comes will be told. */
         vq->force_call = true;
-    } else if (is_packed(vq)
+    } else if (virtq_is_packed(vq)
                ? virtq_packed_wants_call(vq)
                : virtq_split_wants_call(vq)) {
         vq->force_call = false;
@@ -212,7 +213,7 @@ virtq_call(struct virtq *vq)
 void
 virtq_prefetch_next(struct virtq *vq)
 {
-    if (is_packed(vq)) {
+    if (virtq_is_packed(vq)) {
         virtq_packed_prefetch_next(vq);
     } else {
         virtq_split_prefetch_next(vq);
@@ -225,7 +226,7 @@ virtq_n_avail(const struct virtq *vq)
     if (OVS_UNLIKELY(!__atomic_load_n(&vq->usable, __ATOMIC_RELAXED))) {
         return 0;
     }
-    return (is_packed(vq)
+    return (virtq_is_packed(vq)
             ? virtq_packed_n_avail(vq)
             : virtq_split_n_avail(vq));
 }
@@ -237,11 +238,12 @@ virtq_enable_kicks(struct virtq *vq, bool enable)
     if (!virtq_check_usable(vq)) {
         return;
     }
-    if (is_packed(vq)) {
+    if (virtq_is_packed(vq)) {
         virtq_packed_enable_kicks(vq);
     } else {
         virtq_split_enable_kicks(vq);
     }
+    virtq_log_enable_kicks(vq);
 }
 
 void
@@ -274,7 +276,7 @@ virtq_get_state(const struct virtq *vq, struct virtq_state *state)
     state->avail = vq->next_avail;
     state->used = vq->published;
     state->driver_idx = vq->next_avail.idx + virtq_n_avail(vq);
-    state->fill = (is_packed(vq) && vq->usable
+    state->fill = (virtq_is_packed(vq) && vq->usable
                    ? virtq_packed_n_avail_descs(vq) : virtq_n_avail(vq));
     state->kicks_enabled = vq->kicks_enabled;
 }

@@ -53,6 +53,18 @@
  * in which it was taken, or put back, before the next virtq_take_avail().
  *
  *
+ * Dirty log
+ * ---------
+ *
+ * While a guest migrates, its front-end must be told of each page that we
+ * write to.  What is written into a chain is the first 'len' bytes of it, of
+ * which virtq_add_used() is told, and everything else is written by these
+ * functions; so the users of a virtqueue need not know of the log, as long as
+ * they write into no chain but those they are going to use, and have done so
+ * before virtq_add_used().  The bits are in the log before
+ * virtq_publish_used() shows anything to the driver.
+ *
+ *
  * Threads
  * -------
  *
@@ -80,6 +92,7 @@
 #include "virtio-barrier.h"
 #include "virtio-spec.h"
 
+struct vhu_log;
 struct vhu_mem;
 
 /* Most chains that one virtq_take_avail() returns. */
@@ -154,6 +167,20 @@ struct virtq_pos {
     bool wrap;
 };
 
+/* What of the memory that a virtqueue writes goes into a dirty log: the
+ * buffers (vhost-user: VHOST_F_LOG_ALL), its own areas (VHOST_VRING_F_LOG), or
+ * both. */
+struct virtq_log {
+    const struct vhu_log *log;  /* Null if nothing is logged.  Must outlive
+                                 * its use. */
+    bool buffers;
+    bool areas;
+    uint64_t used_gpa;          /* Split: guest address under which the used
+                                 * ring is logged.  The areas of a packed
+                                 * virtqueue are logged where the memory table
+                                 * has them. */
+};
+
 /* What virtq_create() needs to know. */
 struct virtq_config {
     enum virtq_format format;
@@ -169,6 +196,7 @@ struct virtq_config {
                                  * Split: read from the used ring instead. */
     int call_fd;                /* -1 for none.  Stays the caller's. */
     struct virtq_counters *counters;
+    struct virtq_log log;
 };
 
 /* How to see whether a buffer is available: whether 'mask' of the two bytes at
@@ -227,6 +255,11 @@ int virtq_create(const struct virtq_config *config, struct virtq **vqp,
  * Returns 0, or EINVAL with a newly allocated phrase in '*error'. */
 int virtq_check_areas(const struct virtq_config *config, char **error);
 
+/* Checks whether the log in 'config' has a bit for each page of the areas that
+ * are to be logged, which virtq_create() does, too.  Returns true if so, and
+ * also if there is no log. */
+bool virtq_check_log(const struct virtq_config *config);
+
 /* Frees 'vq', which may be NULL.  Touches no shared memory. */
 void virtq_destroy(struct virtq *vq);
 
@@ -283,6 +316,11 @@ void virtq_enable_kicks(struct virtq *vq, bool enable);
 /* Replaces the call eventfd (-1 for none), and notifies the new one once.  The
  * old one stays the caller's. */
 void virtq_set_call_fd(struct virtq *vq, int call_fd);
+
+/* Starts, changes or ends dirty logging: when this returns, whatever 'vq' is
+ * going to write is logged as 'log' says, which has passed virtq_check_log(),
+ * and what it has written, as it was before. */
+void virtq_set_log(struct virtq *vq, const struct virtq_log *log);
 
 /* Returns why 'vq' is broken, VIRTQ_ERROR_NONE if it is not.  'value' and
  * 'limit' (either may be NULL) get the numbers that belong to it: what came

@@ -21,6 +21,7 @@ tests_vhutest_SOURCES += tests/test-netdev-vhostuser-drv.c
 tests_vhutest_SOURCES += tests/test-netdev-vhostuser-io.c
 tests_vhutest_SOURCES += tests/test-vhu-backend.c
 tests_vhutest_SOURCES += tests/test-vhu-backend-load.c
+tests_vhutest_SOURCES += tests/test-vhu-backend-log.c
 tests_vhutest_SOURCES += tests/test-vhu-backend-rings.c
 tests_vhutest_SOURCES += tests/test-vhu-conn.c
 tests_vhutest_SOURCES += tests/test-vhu-frontend.c

@@ -47,6 +47,7 @@ struct vhu_vring;
 
 #define FEATURES (VHU_BACKEND_FEATURES                                  \
                   & ~(VIRTIO_BIT(VIRTIO_F_EVENT_IDX)                    \
+                      | VIRTIO_BIT(VHOST_F_LOG_ALL)                     \
                       | VIRTIO_BIT(VIRTIO_F_RING_PACKED)))
 
 struct fe {
@@ -76,6 +77,7 @@ struct fe_test {
 };
 extern const struct fe_test backend_ring_tests[];
 extern const struct fe_test backend_load_tests[];
+extern const struct fe_test backend_log_tests[];
 
 void fe_init(struct fe *, unsigned int n_pairs);
 void fe_uninit(struct fe *);

@@ -54,6 +54,7 @@ static const struct row rows[] = {
     {  3,  0,   0,  1, 0, 0, 0,                       false, false },
     {  4,  0,   0,  1, 0, 0, 0,                       false, false },
     {  5,  8, 264, 32, 0, 8, 0,                       false, false },
+    {  6, 16,  16,  1, 1, 1, PF(LOG_SHMFD),           false, true },
     {  7,  0,   0,  1, 1, 1, 0,                       false, false },
     {  8,  8,   8,  1, 0, 0, 0,                       true,  false },
     {  9, 40,  40,  1, 0, 0, 0,                       false, false },
