@@ -185,7 +185,8 @@ CLEAN_LOCAL += clean-variants
 # The long forms of those system tests where peers come and go.
 check-peers: all
 	VHU_LONG=1 VHU_BUILDDIR='$(abs_builddir)' $(PYTHON3) -m pytest -q -ra \
-		-p no:cacheprovider $(srcdir)/tests/system/test_changes.py
+		-p no:cacheprovider $(srcdir)/tests/system/test_changes.py \
+		$(srcdir)/tests/system/test_cuts.py
 .PHONY: check-peers
 
 # What tests/bench/run measures besides ours and its competitors.

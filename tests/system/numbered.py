@@ -14,8 +14,8 @@
 # limitations under the License.
 """Numbered packets between two ports of a switch, sent by ovs-vhost perf.
 
-Both of its rings have the same size and it receives before it sends, so that
-nothing is lost because somebody does not get the processor.
+It receives before it sends and its rings are long, so that hardly anything is
+lost because somebody does not get the processor.
 """
 
 import os
@@ -63,6 +63,7 @@ class Numbered(threading.Thread):
         super().__init__(daemon=True)
         self.switch = switch
         self.names = names
+        self.bridges = [bridge] * 2 if isinstance(bridge, str) else bridge
         self.rate = rate
         self.paths = [switch.path(f"{name}.sock") for name in names]
         self.lines = []
@@ -70,11 +71,10 @@ class Numbered(threading.Thread):
         self.process = vhost_tool.start(
             "perf", *([] if server else ["--listen"]), "--duration=0",
             "--wait=60", "--settle=1", f"--rate={rate}", "--bidirectional",
-            *args, *self.paths)
+            "--queue-size=1024", *args, *self.paths)
         self.start()
         try:
-            bridges = [bridge] * 2 if isinstance(bridge, str) else bridge
-            for name, path, where in zip(names, self.paths, bridges):
+            for name, path, where in zip(names, self.paths, self.bridges):
                 switch.add_port(name, server=server, path=path, bridge=where)
             self.missing(60)
         except BaseException:
@@ -141,11 +141,17 @@ class Numbered(threading.Thread):
 
     def check(self):
         """Ends it and insists that no packet was lost, except by Open vSwitch
-        itself, or came twice or in another order."""
+        itself, or came twice or in another order.
+
+        What was dropped because its own ring was full, when it did not get the
+        processor, is its own fault, but must be little."""
+        full = sum(self.switch.statistics(name, bridge)["ovs_tx_failure_drops"]
+                   for name, bridge in zip(self.names, self.bridges))
         counts = self.stop()
         drops = datapath_drops(self.switch) - self.begun
         assert counts["sent"] > 0
-        assert counts["lost"] <= drops, (counts, drops)
+        assert counts["lost"] <= drops + full, (counts, drops, full)
+        assert full <= counts["sent"] / 100, (counts, full)
         for key in ("pending", "reordered", "duplicates", "stale"):
             assert not counts[key], counts
         return counts

@@ -31,7 +31,7 @@ from switch import Switch, wait_for
 
 pytestmark = pytest.mark.ours
 
-RING = 256                      # Packets that a ring holds.
+RING = 1024                     # Packets that a ring holds.
 
 
 class Traffic:
