@@ -135,6 +135,15 @@ clean-check-ovs:
 	rm -rf check-ovs.dir
 CLEAN_LOCAL += clean-check-ovs
 
+# Many live migrations of guests, under random load, and what they cost.
+MIGRATIONS = 100
+MIGRATION_FLAGS =
+check-migration: all
+	VHU_BUILDDIR=$(abs_builddir) $(PYTHON3) \
+		$(srcdir)/tests/system/migration_run.py --count $(MIGRATIONS) \
+		$(MIGRATION_FLAGS)
+.PHONY: check-migration
+
 # The sources as they are.
 check-includes:
 	$(AM_V_at)sh $(top_srcdir)/tests/check-includes $(top_srcdir)

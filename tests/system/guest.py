@@ -139,18 +139,20 @@ class Guest:
             args += nic.arguments(number, self.accel)
         return args
 
-    def start(self, nics=(), wait=True, timeout=120):
+    def start(self, nics=(), wait=True, timeout=120, options=()):
         """Starts QEMU, and by default waits until the guest is up.
 
-        With a card in server mode QEMU itself waits for the switch."""
+        With a card in server mode QEMU itself waits for the switch.
+        'options' are more options of QEMU."""
         for name in ("shell", "qmp"):
             if os.path.exists(self.path(name)):
                 os.unlink(self.path(name))
         with open(self.path("qemu.log"), "ab") as log:
             # pylint: disable=consider-using-with
             self.process = subprocess.Popen(
-                self.arguments(nics), stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True)
+                self.arguments(nics) + list(options),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True)
         with open(self.path("pid"), "w", encoding="ascii") as file:
             print(self.process.pid, file=file)
         # At once: what is printed while nobody listens is lost.
