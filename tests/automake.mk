@@ -195,7 +195,9 @@ CLEAN_LOCAL += clean-variants
 check-peers: all
 	VHU_LONG=1 VHU_BUILDDIR='$(abs_builddir)' $(PYTHON3) -m pytest -q -ra \
 		-p no:cacheprovider $(srcdir)/tests/system/test_changes.py \
-		$(srcdir)/tests/system/test_cuts.py
+		$(srcdir)/tests/system/test_cuts.py \
+		$(srcdir)/tests/system/test_peers.py \
+		$(srcdir)/tests/system/test_resets.py
 .PHONY: check-peers
 
 # What tests/bench/run measures besides ours and its competitors.

@@ -68,10 +68,19 @@ class Victim(threading.Thread):
         """A new connection, whoever makes it."""
         if self.listener:
             return self.listener.accept()[0]
-        sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(30)
-        sock.connect(self.path)
-        return sock
+        deadline = time.monotonic() + 30
+        while True:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(30)
+            try:
+                sock.connect(self.path)
+                return sock
+            except OSError:
+                # The port may not be there at the moment.
+                sock.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     def run(self):
         try:
@@ -192,4 +201,41 @@ def test_sessions_cut(switch, frontends):
               f"{before} before, {after} after")
         assert not complaints(switch, 0, "the front-end closes each")
         print(flow.check())
+    exchange(frontends("vm0"), frontends("vm1"))
+
+
+def test_ports_removed_meanwhile(switch, frontends):
+    """C-01: ports are removed and added at any moment of a session, while
+    they connect, and while their peer goes away."""
+    session = read_session(switch)
+    before = switch.resources()
+    with Numbered(switch) as flow:
+        # More often the whole session than one that breaks off.
+        victims = [Victim(switch, number, session,
+                          [random.randrange(2 * session.size)
+                           for _ in range(200 if LONG else 12)])
+                   for number in range(12)]
+        switch.vsctl(*(word for victim in victims
+                       for word in victim.columns()))
+        for victim in victims:
+            victim.start()
+        count = 0
+        while any(victim.is_alive() for victim in victims):
+            victim = random.choice(victims)
+            switch.vsctl("del-port", victim.name)
+            time.sleep(random.choice([0, 0.02]))
+            switch.vsctl(*victim.columns())
+            count += 1
+        assert count > 5 and not [v.error for v in victims if v.error]
+        for victim in victims:
+            if victim.listener:
+                victim.listener.close()
+                os.unlink(victim.path)
+        switch.vsctl(*(word for v in victims
+                       for word in ("--", "del-port", v.name)))
+        print(f"{count} times", flow.check())
+    for name in flow.names:
+        switch.del_port(name)
+    wait_for(lambda: switch.resources() == before, 10,
+             f"{before} again, not {switch.resources()}")
     exchange(frontends("vm0"), frontends("vm1"))
