@@ -67,6 +67,7 @@ static void vhu_dev_discard(struct vhu_dev *, struct virtq *,
 static void vhu_garbage_unref(struct vhu_garbage *);
 static struct vhu_vring *vhu_vring_create(unsigned int index);
 static void vhu_vring_destroy(struct vhu_vring *);
+static void vhu_vring_stop__(struct vhu_dev *, struct vhu_vring *);
 static void vhu_vring_reset(struct vhu_dev *, struct vhu_vring *);
 static bool vhu_vring_has_log(const struct vhu_dev *,
                               const struct vhu_vring *);
@@ -114,6 +115,7 @@ vhu_dev_destroy(struct vhu_dev *dev)
     }
     vhu_garbage_unref(dev->garbage);
     seq_destroy(dev->wakeup);
+    vhu_dev_close_positions(dev);
     free(dev->name);
     free(dev);
 }
@@ -126,6 +128,7 @@ vhu_dev_reset(struct vhu_dev *dev)
     }
     dev->n_known = 0;
     dev->blocked = false;
+    dev->positions_failed = false;
     dev->features = 0;
     dev->features_set = false;
     dev->protocol_features = 0;
@@ -380,6 +383,17 @@ vhu_dev_looks_unshared(const struct vhu_dev *dev)
 void
 vhu_vring_stop(struct vhu_dev *dev, struct vhu_vring *vring)
 {
+    bool is_known = vring->running || vring->error != VIRTQ_ERROR_NONE;
+
+    vhu_vring_stop__(dev, vring);
+    if (is_known) {
+        vhu_dev_forget_record(dev, vring->index);
+    }
+}
+
+static void
+vhu_vring_stop__(struct vhu_dev *dev, struct vhu_vring *vring)
+{
     if (vring->running) {
         vhu_vring_halt(dev, vring);
         VLOG_INFO_RL(&state_rl, "%s: vring %u: stopped, base %"PRIu32,
@@ -523,7 +537,7 @@ vhu_vring_destroy(struct vhu_vring *vring)
 static void
 vhu_vring_reset(struct vhu_dev *dev, struct vhu_vring *vring)
 {
-    vhu_vring_stop(dev, vring);
+    vhu_vring_stop__(dev, vring);
     vhu_vring_set_err_fd(vring, -1);
     vring->enabled = false;
     vring->size = 0;
@@ -631,6 +645,7 @@ vhu_vring_launch(struct vhu_dev *dev, struct vhu_vring *vring)
     char *phrase;
     int error;
 
+    vhu_dev_claim_record(dev, vring->index, &config);
     error = virtq_create(&config, &vring->running, &phrase);
     if (error) {
         VLOG_WARN_RL(&rl, "%s: vring %u: cannot start: %s",
@@ -658,11 +673,12 @@ vhu_vring_launch(struct vhu_dev *dev, struct vhu_vring *vring)
         virtq_enable_kicks(vring->running, true); /* Until published. */
     }
     VLOG_INFO_RL(&state_rl, "%s: vring %u (%s %u): started, %s, %"PRIu32
-                 " descriptors, base %"PRIu32, dev->name, vring->index,
+                 " descriptors, base %"PRIu32"%s", dev->name, vring->index,
                  transmitq ? "transmitq" : "receiveq", vring->index / 2 + 1,
                  config.format == VIRTQ_PACKED ? "packed" : "split",
-                 vring->size,
-                 vhu_vring_get_base(dev, vring));
+                 vring->size, vhu_vring_get_base(dev, vring),
+                 virtq_is_from_record(vring->running) ? ", as recorded"
+                 : config.recorded ? ", record does not fit" : "");
     return 0;
 }
 

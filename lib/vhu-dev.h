@@ -112,6 +112,7 @@ struct vhu_dev;
 struct vhu_garbage;
 struct vhu_log;
 struct vhu_mem;
+struct vhu_positions;
 
 /* How vring indices map to the queues of a network device ("Network Device:
  * Virtqueues"): vring 2 n is receiveq n + 1, vring 2 n + 1 is transmitq n + 1.
@@ -221,6 +222,12 @@ struct vhu_dev {
     unsigned int n_known;       /* Of these, how many the peer may have named:
                                  * the others have nothing to do. */
 
+    char *positions_path;       /* Where packed virtqueues keep their
+                                 * positions, or null. */
+    struct vhu_positions *positions; /* That file, null before it is needed. */
+    bool positions_failed;      /* It could not be opened, and will not be
+                                 * tried again before the next reset. */
+
     struct vhu_garbage *garbage; /* What waits for the end of a grace
                                  * period. */
 
@@ -235,12 +242,26 @@ struct vhu_dev *vhu_dev_create(const char *name, uint64_t features,
                                unsigned int n_pairs,
                                const struct vhu_dev_ops *ops, void *aux);
 
+/* Has the packed virtqueues of 'dev' keep their positions in the file at
+ * 'path', see vhu-positions.h, so that those of our successor go on there if
+ * we die.  Before the first vring runs. */
+void vhu_dev_keep_positions(struct vhu_dev *dev, const char *path);
+
+/* Three steps of that, for vhu-dev.c.  The first gives the virtqueue of vring
+ * 'index', which 'config' describes, a record; what is in it counts if it is
+ * about the same ring of the same guest. */
+void vhu_dev_claim_record(struct vhu_dev *dev, unsigned int index,
+                          struct virtq_config *config);
+void vhu_dev_forget_record(struct vhu_dev *dev, unsigned int index);
+void vhu_dev_close_positions(struct vhu_dev *dev);
+
 /* Stops everything and frees 'dev', which may be null.  No PMD thread may
  * know the device any more. */
 void vhu_dev_destroy(struct vhu_dev *dev);
 
 /* Back to the state of a new device: all vrings stopped and disabled, no
- * memory, no features, all descriptors closed.  Only counters stay. */
+ * memory, no features, all descriptors closed.  Only counters stay, and what
+ * is recorded of the positions: the same guest may come back. */
 void vhu_dev_reset(struct vhu_dev *dev);
 
 /* Compares what is wanted with what is running and acts.  'mem_changed' says
@@ -283,7 +304,8 @@ struct virtq_config vhu_vring_get_config(
 /* Stops vring 'vring' and leaves in it where it stopped ('avail', 'used').
  * When it returns no thread uses the virtqueue, writes to guest memory or
  * notifies.  Closes the kick and call descriptors and forgets the addresses;
- * 'enabled' stays. */
+ * 'enabled' stays.  From here on the front-end knows the position, and the
+ * record of it is erased. */
 void vhu_vring_stop(struct vhu_dev *dev, struct vhu_vring *vring);
 
 /* Replaces the kick, call or error descriptor (-1 for none) by 'fd', which

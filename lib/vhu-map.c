@@ -22,11 +22,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/magic.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "hash.h"
 #include "openvswitch/util.h"
 #include "util.h"
 #include "vhu-sigbus.h"
@@ -39,6 +41,11 @@ struct vhu_mapping {
     uint8_t *va;                /* Of the first byte that was asked for. */
     struct vhu_map_health *health;
     struct vhu_sigbus_slot *slot;
+    struct {                    /* No padding: for vhu_map_hash(). */
+        uint64_t dev_major, dev_minor, ino;
+        uint64_t btime_sec, btime_nsec; /* When it was created, or 0. */
+        uint64_t offset;
+    } file;
 };
 
 /* Stores in '*page_size' the size of the pages of the file 'fd' if its 'size'
@@ -98,6 +105,27 @@ map_file(int fd, uint64_t offset, size_t size)
     return p;
 }
 
+/* Takes note of what part of what file 'mapping' maps.  The number of a file
+ * can be given to another one after it is gone; not every file system knows
+ * when it was created. */
+static void
+identify_file(struct vhu_mapping *mapping, int fd, uint64_t offset)
+{
+    struct statx s;
+
+    memset(&mapping->file, 0, sizeof mapping->file);
+    mapping->file.offset = offset;
+    if (!statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &s)) {
+        mapping->file.dev_major = s.stx_dev_major;
+        mapping->file.dev_minor = s.stx_dev_minor;
+        mapping->file.ino = s.stx_ino;
+        if (s.stx_mask & STATX_BTIME) {
+            mapping->file.btime_sec = s.stx_btime.tv_sec;
+            mapping->file.btime_nsec = s.stx_btime.tv_nsec;
+        }
+    }
+}
+
 int
 vhu_map_create(int fd, uint64_t offset, uint64_t size,
                struct vhu_map_health *health, struct vhu_mapping **mappingp,
@@ -133,6 +161,7 @@ vhu_map_create(int fd, uint64_t offset, uint64_t size,
     mapping->va = (uint8_t *) base + skip;
     mapping->health = vhu_map_health_ref(health);
     mapping->slot = vhu_sigbus_add(base, map_size, page_size, &health->dead);
+    identify_file(mapping, fd, offset);
     *mappingp = mapping;
     return 0;
 }
@@ -141,6 +170,17 @@ uint8_t *
 vhu_map_va(const struct vhu_mapping *mapping)
 {
     return mapping->va;
+}
+
+uint64_t
+vhu_map_hash(const struct vhu_mapping *mapping, uint64_t basis)
+{
+    uint64_t words[sizeof mapping->file / sizeof(uint64_t) + 1] = { basis };
+    ovs_u128 hash;
+
+    memcpy(&words[1], &mapping->file, sizeof mapping->file);
+    hash_bytes128(words, sizeof words, 0, &hash);
+    return hash.u64.lo;
 }
 
 void

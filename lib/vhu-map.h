@@ -80,6 +80,11 @@ int vhu_map_create(int fd, uint64_t offset, uint64_t size,
 /* Returns our address of the byte at 'offset'. */
 uint8_t *vhu_map_va(const struct vhu_mapping *);
 
+/* Returns a hash of 'basis' and of what file is mapped, and from which offset
+ * on: the same if another process of ours maps the same, and for all practical
+ * purposes another one for everything else. */
+uint64_t vhu_map_hash(const struct vhu_mapping *, uint64_t basis);
+
 /* Take and drop a reference; with the last one the memory is unmapped, which
  * no thread may be using then.  vhu_map_unref() accepts NULL. */
 void vhu_map_ref(struct vhu_mapping *);

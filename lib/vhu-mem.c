@@ -22,6 +22,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "hash.h"
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/util.h"
 #include "ovs-rcu.h"
@@ -204,6 +205,28 @@ vhu_mem_uva_to_va(const struct vhu_mem *mem, uint64_t uva, uint64_t size)
         }
     }
     return NULL;
+}
+
+uint64_t
+vhu_mem_hash(const struct vhu_mem *mem, uint64_t uva, uint64_t size,
+             uint64_t basis)
+{
+    uint64_t words[5] = { basis, uva };
+    ovs_u128 hash;
+
+    for (int i = 0; i < mem->n_regions; i++) {
+        const struct vhu_mem_region *r = &mem->regions[i];
+        uint64_t ofs = uva - r->user_addr;
+
+        if (ofs < r->size && size <= r->size - ofs) {
+            words[0] = vhu_map_hash(r->mapping, basis);
+            words[2] = r->guest_addr;
+            words[3] = r->user_addr;
+            words[4] = r->size;
+        }
+    }
+    hash_bytes128(words, sizeof words, 0, &hash);
+    return hash.u64.lo;
 }
 
 uint64_t

@@ -161,6 +161,14 @@ void *vhu_mem_gpa_to_va_part(const struct vhu_mem *mem, uint64_t gpa,
 void *vhu_mem_uva_to_va(const struct vhu_mem *mem, uint64_t uva,
                         uint64_t size);
 
+/* Returns a hash of 'basis', of user address 'uva', and of the region that the
+ * 'size' bytes there are in: its addresses, its size, and what part of what
+ * file is behind it.  Other memory has another hash, even at the same
+ * addresses, and so has that of a guest that was started again; the same
+ * memory, mapped by another process of ours, has the same. */
+uint64_t vhu_mem_hash(const struct vhu_mem *mem, uint64_t uva, uint64_t size,
+                      uint64_t basis);
+
 /* Returns the number of bytes in all the regions. */
 uint64_t vhu_mem_size(const struct vhu_mem *mem);
 

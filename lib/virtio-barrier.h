@@ -49,6 +49,12 @@
 #define VIRTIO_LOAD_HOOK(P, SIZE) ((void) 0)
 #endif
 
+/* The same for a function that is called just after each store, which may be
+ * the last thing that this device did. */
+#ifndef VIRTIO_STORE_HOOK
+#define VIRTIO_STORE_HOOK() ((void) 0)
+#endif
+
 /* ThreadSanitizer pairs a release with an acquire only if both access the same
  * number of bytes.  Where that is not so, and right nevertheless, code may do
  * something for its sake. */
@@ -120,6 +126,7 @@ virtio_store_le16(virtio_le16 *p, uint16_t x)
     __atomic_store_n((OVS_FORCE uint16_t *) p,
                      (OVS_FORCE uint16_t) virtio_cpu_to_le16(x),
                      __ATOMIC_RELAXED);
+    VIRTIO_STORE_HOOK();
 }
 
 static inline void
@@ -128,6 +135,7 @@ virtio_store_le32(virtio_le32 *p, uint32_t x)
     __atomic_store_n((OVS_FORCE uint32_t *) p,
                      (OVS_FORCE uint32_t) virtio_cpu_to_le32(x),
                      __ATOMIC_RELAXED);
+    VIRTIO_STORE_HOOK();
 }
 
 static inline void
@@ -136,6 +144,7 @@ virtio_store_le64(virtio_le64 *p, uint64_t x)
     __atomic_store_n((OVS_FORCE uint64_t *) p,
                      (OVS_FORCE uint64_t) virtio_cpu_to_le64(x),
                      __ATOMIC_RELAXED);
+    VIRTIO_STORE_HOOK();
 }
 
 static inline void
@@ -144,17 +153,37 @@ virtio_store_release_le16(virtio_le16 *p, uint16_t x)
     __atomic_store_n((OVS_FORCE uint16_t *) p,
                      (OVS_FORCE uint16_t) virtio_cpu_to_le16(x),
                      __ATOMIC_RELEASE);
+    VIRTIO_STORE_HOOK();
+}
+
+static inline void
+virtio_store_release_le64(virtio_le64 *p, uint64_t x)
+{
+    __atomic_store_n((OVS_FORCE uint64_t *) p,
+                     (OVS_FORCE uint64_t) virtio_cpu_to_le64(x),
+                     __ATOMIC_RELEASE);
+    VIRTIO_STORE_HOOK();
 }
 
 /* Replaces '*p' by 'new' if it is 'old'. */
 static inline void
-virtio_replace_le16(virtio_le16 *p, uint16_t old, uint16_t new)
+virtio_replace_le64(virtio_le64 *p, uint64_t old, uint64_t new)
 {
-    uint16_t expected = (OVS_FORCE uint16_t) virtio_cpu_to_le16(old);
+    uint64_t expected = (OVS_FORCE uint64_t) virtio_cpu_to_le64(old);
 
-    __atomic_compare_exchange_n((OVS_FORCE uint16_t *) p, &expected,
-                                (OVS_FORCE uint16_t) virtio_cpu_to_le16(new),
+    __atomic_compare_exchange_n((OVS_FORCE uint64_t *) p, &expected,
+                                (OVS_FORCE uint64_t) virtio_cpu_to_le64(new),
                                 false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+    VIRTIO_STORE_HOOK();
+}
+
+/* Keeps the compiler from moving a store from one side of this to the other.
+ * For stores that are read after our death, when no CPU has any of them to
+ * itself any more. */
+static inline void
+virtio_order_stores(void)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
 static inline void

@@ -64,6 +64,7 @@ struct virtq_packed_ring {
     struct pvirtq_desc *desc;
     const struct pvirtq_event_suppress *driver_event;
     struct pvirtq_event_suppress *device_event;
+    virtio_le64 *record;        /* See virtq-packed.h.  Never null. */
 };
 
 struct virtq {
@@ -78,19 +79,23 @@ struct virtq {
         uint16_t n_taken;       /* Chains in the last burst. */
         uint16_t signalled;     /* Split: 'published.idx' at the last decision
                                  * whether to notify. */
-        uint16_t first_flags;   /* Packed: of the descriptor at 'published'. */
+        uint16_t published_descs; /* Packed: descriptors of the chain before
+                                   * 'published', 0 if not known. */
+        uint16_t next_used_descs; /* The same of 'next_used'. */
+        uint64_t first_used;    /* Packed: what makes the descriptor at
+                                 * 'published' used, but for its address. */
         uint32_t n_unpublished; /* Packed: slots from 'published' on that are
                                  * used. */
         uint32_t n_unsignalled; /* Packed: slots published since the last
                                  * decision whether to notify. */
-        bool note_due;          /* Packed: write down where we are when that is
-                                 * published. */
         uint16_t event_base;    /* 'next_avail.idx' when the kick suppression
                                  * was last renewed. */
         bool usable;            /* Not broken, memory not dead. */
         bool force_call;        /* Notify regardless of the event index. */
         bool kicks_enabled;
+        bool from_record;       /* Packed: started where the record says. */
         int call_fd;            /* -1 for none. */
+        virtio_le64 own_record; /* Packed: if there is no other. */
 
         /* The memory region that was hit last.  Constant apart from that, so
          * a copy is as good as the original and nearer. */

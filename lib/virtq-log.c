@@ -35,8 +35,8 @@
  *    - virtq_add_used(): the buffers, which the caller has written, and the
  *      used elements or descriptors.  None of it has been shown to the driver.
  *
- *    - virtq_publish_used(): the used index, or the flags of the first
- *      descriptor, and what else it may write.
+ *    - virtq_publish_used(): the used index, or the first descriptor, and what
+ *      else it may write.
  *
  *    - virtq_enable_kicks(): the flags, the event index or the device event
  *      suppression.
@@ -202,19 +202,10 @@ virtq_log_publish_used(struct virtq *vq)
     struct virtq_pos old = vq->published;
 
     if (virtq_is_packed(vq)) {
-        const virtio_le16 *event = &vq->packed.device_event->desc;
-        uint16_t old_event = virtio_load_le16(event);
-
         virtq_packed_publish_used(vq);
         virtio_fence_full();
-        if (vq->log.areas) {
-            if (old.idx != vq->published.idx
-                || old.wrap != vq->published.wrap) {
-                log_desc(vq, old.idx);
-            }
-            if (virtio_load_le16(event) != old_event) {
-                log_device_event(vq);
-            }
+        if (vq->log.areas && !virtq_pos_equals(old, vq->published)) {
+            log_desc(vq, old.idx);
         }
     } else {
         uint16_t old_base = vq->event_base;

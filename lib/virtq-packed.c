@@ -26,24 +26,11 @@
 #include "virtq-impl.h"
 #include "virtq-pos.h"
 
-static void set_start(struct virtq *, const struct virtq_config *);
+static void set_next_avail(struct virtq *, struct virtq_pos);
 static bool read_chain(struct virtq *, struct virtq_pos, struct virtq_walk *,
                        struct virtq_desc_copy *, uint32_t *n_slots);
 static bool read_table(struct virtq *, struct virtq_walk *,
                        const struct virtq_desc_copy *);
-
-/* Positions: see also virtq-pos.h. */
-
-/* Moves 'pos' back by 'n', which must not be greater than 'size'. */
-static struct virtq_pos
-pos_sub(struct virtq_pos pos, uint32_t n, uint32_t size)
-{
-    bool wraps = pos.idx < n;
-
-    pos.idx = wraps ? pos.idx + size - n : pos.idx - n;
-    pos.wrap ^= wraps;
-    return pos;
-}
 
 /* Sets up what is particular to this format.  Returns 0 or a positive errno
  * with a text in '*error'. */
@@ -61,14 +48,16 @@ virtq_packed_init(struct virtq *vq, const struct virtq_config *config,
     ring->desc = areas.desc;
     ring->driver_event = areas.driver;
     ring->device_event = areas.device;
+    ring->record = config->record ? config->record : &vq->own_record;
 
     virtq_set_log(vq, &config->log);
-    set_start(vq, config);
+    virtq_packed_start(vq, config);
+    set_next_avail(vq, vq->published);
     virtq_packed_enable_kicks(vq);
     return 0;
 }
 
-/* Where to start. */
+/* Positions: see also virtq-pos.h. */
 
 /* Moves 'vq' on to take the buffer at 'pos' next.  virtq_n_avail() reads it
  * without a lock; it may see half of it, which is as good as a little earlier
@@ -86,183 +75,6 @@ static uint16_t
 load_flags(const struct virtq *vq, uint32_t idx)
 {
     return virtio_load_le16(&vq->packed.desc[idx].flags);
-}
-
-/* Returns true if a descriptor with 'flags' is used, rather than available, in
- * whatever lap that was. */
-static bool
-looks_used(uint16_t flags)
-{
-    return !(flags & VIRTQ_DESC_F_AVAIL) == !(flags & VIRTQ_DESC_F_USED);
-}
-
-/* Returns the position where the driver makes its next buffer available. */
-static struct virtq_pos
-find_driver(const struct virtq *vq)
-{
-    uint16_t first = load_flags(vq, 0) & VIRTQ_DESC_F_AVAIL;
-    struct virtq_pos pos = { .idx = 0, .wrap = !first };
-
-    for (uint32_t i = 1; i < vq->size; i++) {
-        if ((load_flags(vq, i) & VIRTQ_DESC_F_AVAIL) != first) {
-            pos.idx = i;
-            pos.wrap = first;
-            break;
-        }
-    }
-    return pos;
-}
-
-/* Returns the number of descriptors right behind 'driver' that are not
- * used. */
-static uint32_t
-count_unused(const struct virtq *vq, struct virtq_pos driver)
-{
-    uint32_t n;
-
-    for (n = 0; n < vq->size; n++) {
-        if (looks_used(load_flags(vq, pos_sub(driver, n + 1,
-                                              vq->size).idx))) {
-            break;
-        }
-    }
-    return n;
-}
-
-/* Returns true if a device may be at 'pos', given that none of the 'n'
- * descriptors from 'low' on is used, but, unless 'n' is the size of the ring,
- * the one before 'low' is.
- *
- * That is 'low', or where the chain ends that was used there: its last
- * descriptor has the same buffer ID. */
-static bool
-is_plausible(const struct virtq *vq, struct virtq_pos low, uint32_t n,
-             struct virtq_pos pos)
-{
-    const struct pvirtq_desc *descs = vq->packed.desc;
-    uint32_t size = vq->size;
-    uint32_t n_tail;
-    uint16_t last;
-
-    if (pos.idx >= size) {
-        return false;
-    }
-    n_tail = virtq_pos_distance(low, pos, size);
-    if (!n_tail) {
-        return true;
-    }
-    last = pos_sub(pos, 1, size).idx;
-    if (n_tail > n || n_tail >= size
-        || load_flags(vq, last) & VIRTQ_DESC_F_NEXT) {
-        return false;
-    }
-    if (n < size) {
-        return (virtio_load_le16(&descs[pos_sub(low, 1, size).idx].id)
-                == virtio_load_le16(&descs[last].id));
-    }
-    while (--n_tail) {
-        if (!(load_flags(vq, low.idx) & VIRTQ_DESC_F_NEXT)) {
-            return false;
-        }
-        low = virtq_pos_add(low, 1, size);
-    }
-    return true;
-}
-
-/* Returns the note that a device is at 'pos'.  Memory that no device has
- * written is 0, so this one is not, unless the ring is of the largest size:
- * the beginning of a lap is the end of the one before. */
-static uint16_t
-note_from_pos(const struct virtq *vq, struct virtq_pos pos)
-{
-    uint16_t note = virtq_pos_to_event(pos);
-
-    return note || vq->size > 0x7fff ? note : 0x8000 | vq->size;
-}
-
-static bool
-note_to_pos(const struct virtq *vq, uint16_t note, struct virtq_pos *pos)
-{
-    *pos = virtq_pos_from_event(note);
-    if (pos->wrap && pos->idx == vq->size) {
-        pos->idx = 0;
-        pos->wrap = false;
-    }
-    return note && pos->idx < vq->size;
-}
-
-/* If there is a note of where a device was that looks like one of ours, stores
- * what follows from it in '*pos' and returns true.  For 'low' and 'n' see
- * is_plausible(). */
-static bool
-read_note(const struct virtq *vq, struct virtq_pos low, uint32_t n,
-          struct virtq_pos *pos)
-{
-    const struct pvirtq_event_suppress *event = vq->packed.device_event;
-    uint16_t note = virtio_load_le16(&event->desc);
-
-    if (virtio_load_le16(&event->flags) != RING_EVENT_FLAGS_DISABLE
-        || !note_to_pos(vq, note, pos)) {
-        return false;
-    }
-    if (is_plausible(vq, low, n, *pos)) {
-        return true;
-    }
-
-    /* From the lap before that. */
-    if (virtq_pos_distance(*pos, low, vq->size) < vq->size) {
-        *pos = low;
-        return true;
-    }
-    return false;
-}
-
-/* Marks those of the 'n' descriptors before 'pos' as used that are not.  One
- * of them may be the first of a burst that was not quite published.  If so,
- * the driver is stuck there and does not reuse any of them; and it does not
- * look at what belongs to a used chain that it has seen. */
-static void
-finish_burst(struct virtq *vq, struct virtq_pos pos, uint32_t n)
-{
-    uint16_t write = (vq->access == VIRTQ_DEVICE_WRITES
-                      ? VIRTQ_DESC_F_WRITE
-                      : 0);
-
-    for (uint32_t i = 0; i < n; i++) {
-        uint16_t flags;
-
-        pos = pos_sub(pos, 1, vq->size);
-        flags = load_flags(vq, pos.idx);
-        if ((flags & PVIRTQ_OWNER_FLAGS) == pvirtq_avail_flags(pos.wrap)) {
-            virtio_replace_le16(&vq->packed.desc[pos.idx].flags, flags,
-                                pvirtq_used_flags(pos.wrap) | write);
-            virtq_log_desc(vq, pos.idx);
-        }
-    }
-}
-
-/* Decides where 'vq', of which nothing but the ring is set up yet, starts: see
- * virtq-packed.h. */
-static void
-set_start(struct virtq *vq, const struct virtq_config *config)
-{
-    struct virtq_pos driver = find_driver(vq);
-    uint32_t n = count_unused(vq, driver);
-    struct virtq_pos low = pos_sub(driver, n, vq->size);
-    struct virtq_pos used;
-
-    if (!read_note(vq, low, n, &used)) {
-        used = (is_plausible(vq, low, n, config->used) ? config->used
-                : is_plausible(vq, low, n, config->avail) ? config->avail
-                : low);
-    }
-
-    /* The flags that a device may have left out do no harm otherwise. */
-    finish_burst(vq, used,
-                 vq->size - virtq_pos_distance(used, driver, vq->size));
-    set_next_avail(vq, used);
-    vq->next_used = used;
-    vq->published = used;
 }
 
 /* Taking available buffers. */
@@ -456,7 +268,7 @@ virtq_packed_put_back(struct virtq *vq, const struct virtq_chain chains[],
     struct virtq_pos pos = vq->next_avail;
 
     for (size_t i = 0; i < n; i++) {
-        pos = pos_sub(pos, chains[i].n_descs, vq->size);
+        pos = virtq_pos_sub(pos, chains[i].n_descs, vq->size);
     }
     set_next_avail(vq, pos);
 }
@@ -531,7 +343,7 @@ virtq_packed_add_used(struct virtq *vq, const struct virtq_chain chains[],
 {
     struct virtq_pos pos = vq->next_used;
 
-    if (OVS_UNLIKELY(!vq->usable)) {
+    if (OVS_UNLIKELY(!vq->usable || !n)) {
         return;
     }
     for (size_t i = 0; i < n; i++) {
@@ -539,46 +351,66 @@ virtq_packed_add_used(struct virtq *vq, const struct virtq_chain chains[],
         uint32_t len = lens ? lens[i] : 0;
         uint16_t flags = (pvirtq_used_flags(pos.wrap)
                           | (len ? VIRTQ_DESC_F_WRITE : 0));
+        uint64_t rest = (len | (uint64_t) chains[i].id << 32
+                         | (uint64_t) flags << 48);
 
         /* The driver looks at no descriptor of the burst before it has seen
-         * the flags of the first, which come when all is there. */
+         * that the first is used, which is written when all is there.  Until
+         * then the first is as the driver wrote it. */
         if (OVS_LIKELY(vq->n_unpublished)) {
-            virtio_store_le64(ALIGNED_CAST(virtio_le64 *, &desc->len),
-                              len | (uint64_t) chains[i].id << 32
-                              | (uint64_t) flags << 48);
+            virtio_store_le64(ALIGNED_CAST(virtio_le64 *, &desc->len), rest);
         } else {
-            virtio_store_le32(&desc->len, len);
-            virtio_store_le16(&desc->id, chains[i].id);
-            vq->first_flags = flags;
+            vq->first_used = rest;
         }
         vq->n_unpublished += chains[i].n_descs;
-        vq->note_due |= chains[i].n_descs != 1;
         pos = virtq_pos_add(pos, chains[i].n_descs, vq->size);
     }
     vq->next_used = pos;
+    vq->next_used_descs = chains[n - 1].n_descs;
+}
+
+/* Makes 'desc' used, with length, buffer ID and flags as in 'rest', for
+ * whoever reads its flags first. */
+static ALWAYS_INLINE inline void
+publish_desc(struct pvirtq_desc *desc, uint64_t rest)
+{
+    /* Pairs with the acquire, or read barrier, with which the driver reads the
+     * flags before the rest, and before the descriptors behind. */
+    if (VIRTIO_TSAN) {
+        virtio_store_le32(&desc->len, rest);
+        virtio_store_le16(&desc->id, rest >> 32);
+        virtio_store_release_le16(&desc->flags, rest >> 48);
+    } else {
+        virtio_store_release_le64(ALIGNED_CAST(virtio_le64 *, &desc->len),
+                                  rest);
+    }
 }
 
 void
 virtq_packed_publish_used(struct virtq *vq)
 {
+    struct virtq_record record = {
+        .old = vq->published,
+        .new = vq->next_used,
+        .old_descs = vq->published_descs,
+        .new_descs = vq->next_used_descs,
+    };
+
     if (!vq->n_unpublished || OVS_UNLIKELY(!vq->usable)) {
         return;
     }
 
-    /* Pairs with the acquire, or read barrier, with which the driver reads the
-     * flags before the rest, and before the descriptors behind. */
-    virtio_store_release_le16(&vq->packed.desc[vq->published.idx].flags,
-                              vq->first_flags);
-    /* The note must not be older than a lap, or it would look new. */
-    if (OVS_UNLIKELY(vq->note_due
-                     || vq->next_used.wrap != vq->published.wrap)) {
-        if (!vq->kicks_enabled) {
-            virtio_store_le16(&vq->packed.device_event->desc,
-                              note_from_pos(vq, vq->next_used));
-        }
-        vq->note_due = false;
-    }
+    /* In this order, and both after all that was written before and before all
+     * that comes next: if we die in between, the CPU has executed the one and
+     * not the other.  Only the compiler could change that. */
+    virtio_order_stores();
+    virtq_record_store(vq->packed.record, &record);
+    virtio_order_stores();
+    publish_desc(&vq->packed.desc[vq->published.idx], vq->first_used);
+    virtio_order_stores();
+
     vq->published = vq->next_used;
+    vq->published_descs = vq->next_used_descs;
     vq->n_unsignalled += vq->n_unpublished;
     vq->n_unpublished = 0;
 }
@@ -601,7 +433,6 @@ virtq_packed_enable_kicks(struct virtq *vq)
 
     if (!vq->kicks_enabled) {
         flags = RING_EVENT_FLAGS_DISABLE;
-        desc = note_from_pos(vq, vq->published);
     } else if (vq->event_idx) {
         flags = RING_EVENT_FLAGS_DESC;
         desc = virtq_pos_to_event(vq->next_avail);

@@ -28,8 +28,41 @@
  *
  * A packed ring has no index in memory that tells where a device left off.
  * The front-end says it with SET_VRING_BASE, but after a back-end died what it
- * says is old, and some front-ends fill in half of it.  The descriptors know
- * better:
+ * says is old, and some front-ends fill in half of it.  So we keep a record,
+ * in memory that outlives us, and without one we read the descriptors.
+ *
+ *
+ * The record
+ * ----------
+ *
+ * The descriptors of a burst are made used in this order:
+ *
+ *    1. All but the first.  The driver does not look at them, because it waits
+ *       for the first, and so cannot reuse a buffer ID of this burst either.
+ *
+ *    2. The record is replaced by another one, in one store: from where to
+ *       where the burst goes.
+ *
+ *    3. The first, in one store.
+ *
+ * Whoever takes over looks at the descriptor where the burst of the record
+ * begins.  If that is still available, the position is there; if it has been
+ * used, and whatever happened to it in the next lap, it is where the burst
+ * ends.
+ * There, another burst may have been begun: the first descriptor is as the
+ * driver wrote it, and there are used ones behind its chain.  That burst can
+ * neither be taken back nor completed, as parts of a packet may be missing: it
+ * is published as far as it got, with length 0.
+ *
+ * The record must fit what is before that position, the last used chain, or
+ * it is not believed: a guest that rebooted meanwhile may have its ring in the
+ * same place.  For that it says how many descriptors this chain has.  All of
+ * the chain must be there, in the right lap, unless the driver has come round
+ * and written other available descriptors over it.
+ *
+ *
+ * Without a record
+ * ----------------
  *
  *    - Each descriptor's AVAIL flag is the wrap counter of the lap in which it
  *      was last written.  It changes where the driver is going to write next.
@@ -40,21 +73,55 @@
  *      it is behind the last of them, which has the same buffer ID; but so may
  *      have the next chain, if the driver has used the ID again.
  *
- *    - For that case, the offset in the device event suppression structure,
- *      which means nothing to the driver as long as we do not ask for
- *      notifications, says where we were after the last chain of several
- *      descriptors, or a lap ago at most.
- *
- * So: what follows from our note, if there is one; otherwise the position that
- * the front-end says, if it is one of these two; otherwise the one behind the
- * used descriptor.  As we use buffers in order and at once, none is in flight:
- * both positions are the same.
+ * So: the position that the front-end says, if it is one of these two;
+ * otherwise the one behind the used descriptor.  As we use buffers in order
+ * and at once, none is in flight: both positions are the same.
  *
  * A device that died while it published a burst has written all of it but the
  * flags of its first descriptor, which is what the driver waits for.  It gets
  * them from us. */
 
+#include "virtq-pos.h"
 #include "virtq.h"
+
+/* What the record says.  Zero says nothing. */
+struct virtq_record {
+    struct virtq_pos old;       /* Where the last burst begins, */
+    struct virtq_pos new;       /* and where the next one. */
+    uint16_t old_descs;         /* Descriptors of the chains before these */
+    uint16_t new_descs;         /* positions, 0 if that is not known. */
+};
+
+static inline void
+virtq_record_store(virtio_le64 *p, const struct virtq_record *record)
+{
+    virtio_store_le64(p, (virtq_pos_to_event(record->old)
+                          | (uint32_t) virtq_pos_to_event(record->new) << 16
+                          | (uint64_t) record->old_descs << 32
+                          | (uint64_t) record->new_descs << 48));
+}
+
+/* Loads '*record' from 'p'.  Returns false if it says nothing, or no record of
+ * a ring of 'size' can say that. */
+static inline bool
+virtq_record_load(const virtio_le64 *p, uint32_t size,
+                  struct virtq_record *record)
+{
+    uint64_t x = virtio_load_le64(p);
+
+    record->old = virtq_pos_from_event(x);
+    record->new = virtq_pos_from_event(x >> 16);
+    record->old_descs = x >> 32;
+    record->new_descs = x >> 48;
+    return (x
+            && record->old.idx < size && record->new.idx < size
+            && record->old_descs <= size && record->new_descs <= size
+            && virtq_pos_distance(record->old, record->new, size) <= size);
+}
+
+/* Decides where 'vq', of which only the ring is set up yet, starts, and
+ * publishes what a predecessor has left unpublished.  virtq-packed-start.c. */
+void virtq_packed_start(struct virtq *, const struct virtq_config *);
 
 int virtq_packed_init(struct virtq *, const struct virtq_config *,
                       char **error);

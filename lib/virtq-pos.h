@@ -45,6 +45,23 @@ virtq_pos_add(struct virtq_pos pos, uint32_t n, uint32_t size)
     return pos;
 }
 
+/* Moves 'pos' back by 'n', which must not be greater than 'size'. */
+static ALWAYS_INLINE inline struct virtq_pos
+virtq_pos_sub(struct virtq_pos pos, uint32_t n, uint32_t size)
+{
+    bool wraps = pos.idx < n;
+
+    pos.idx = wraps ? pos.idx + size - n : pos.idx - n;
+    pos.wrap ^= wraps;
+    return pos;
+}
+
+static inline bool
+virtq_pos_equals(struct virtq_pos a, struct virtq_pos b)
+{
+    return a.idx == b.idx && a.wrap == b.wrap;
+}
+
 /* Returns how far 'b' is ahead of 'a', less than two times 'size'. */
 static inline uint32_t
 virtq_pos_distance(struct virtq_pos a, struct virtq_pos b, uint32_t size)

@@ -124,6 +124,12 @@ virtq_get_base(const struct virtq *vq, struct virtq_pos *avail,
     *used = vq->published;
 }
 
+bool
+virtq_is_from_record(const struct virtq *vq)
+{
+    return vq->from_record;
+}
+
 uint64_t
 virtq_get_features(const struct virtq *vq)
 {

@@ -195,6 +195,10 @@ struct virtq_config {
     struct virtq_pos used;      /* Packed: next place to write a used one.
                                  * Split: read from the used ring instead. */
     int call_fd;                /* -1 for none.  Stays the caller's. */
+    virtio_le64 *record;        /* Packed: keeps the position for whoever takes
+                                 * over if we die.  NULL for none; must outlive
+                                 * the virtqueue. */
+    bool recorded;              /* 'record' is about this very ring. */
     struct virtq_counters *counters;
     struct virtq_log log;
 };
@@ -239,8 +243,8 @@ virtq_has_avail(const struct virtq *vq)
  * 'avail' on unless that makes no sense (it is behind the used index, or
  * further from it or from the driver's index than the size of the ring): then
  * from the used index on, too.  A packed virtqueue takes from 'avail' on and
- * publishes from 'used' on unless the descriptors say that this makes no
- * sense, see virtq-packed.h.  virtq_get_base() tells.
+ * publishes from 'used' on unless the record or the descriptors say that this
+ * makes no sense, see virtq-packed.h.  virtq_get_base() tells.
  *
  * Sends one notification, in case an earlier device did not get to it.  The
  * first used buffers are notified of regardless of the driver's event index,
@@ -267,6 +271,9 @@ void virtq_destroy(struct virtq *vq);
  * GET_VRING_BASE answers.  The vring's lock is required. */
 void virtq_get_base(const struct virtq *vq, struct virtq_pos *avail,
                     struct virtq_pos *used);
+
+/* Returns true if 'vq' started where 'config->record' said. */
+bool virtq_is_from_record(const struct virtq *vq);
 
 /* Returns the features that were negotiated for 'vq'. */
 uint64_t virtq_get_features(const struct virtq *vq);

@@ -43,6 +43,7 @@ tests_vhutest_SOURCES += tests/vhu-peer.c tests/vhu-peer.h
 tests_vhutest_SOURCES += tests/test-vhu-packet.c
 tests_vhutest_SOURCES += tests/test-vhu-qos.c
 tests_vhutest_SOURCES += tests/test-vhu-notify.c
+tests_vhutest_SOURCES += tests/test-virtq-crash.c tests/virtq-copy.h
 tests_vhutest_SOURCES += tests/test-virtq-drv.c tests/virtq-drv-fixture.h
 tests_vhutest_SOURCES += tests/virtq-mock-device.c tests/virtq-mock-device.h
 tests_vhutest_SOURCES += tests/test-virtq-drv-life.c

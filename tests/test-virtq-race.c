@@ -26,62 +26,8 @@
 static void change_memory(const void *p, size_t size);
 #define VIRTIO_LOAD_HOOK(P, SIZE) change_memory(P, SIZE)
 
-#define virtq_add_used race_virtq_add_used
-#define virtq_add_used_burst race_virtq_add_used_burst
-#define virtq_break race_virtq_break
-#define virtq_call race_virtq_call
-#define virtq_check_areas race_virtq_check_areas
-#define virtq_copy_table race_virtq_copy_table
-#define virtq_create race_virtq_create
-#define virtq_destroy race_virtq_destroy
-#define virtq_enable_kicks race_virtq_enable_kicks
-#define virtq_error_to_string race_virtq_error_to_string
-#define virtq_get_base race_virtq_get_base
-#define virtq_get_error race_virtq_get_error
-#define virtq_get_features race_virtq_get_features
-#define virtq_get_state race_virtq_get_state
-#define virtq_map_areas race_virtq_map_areas
-#define virtq_n_avail race_virtq_n_avail
-#define virtq_packed_add_used race_virtq_packed_add_used
-#define virtq_packed_enable_kicks race_virtq_packed_enable_kicks
-#define virtq_packed_init race_virtq_packed_init
-#define virtq_packed_n_avail race_virtq_packed_n_avail
-#define virtq_packed_n_avail_descs race_virtq_packed_n_avail_descs
-#define virtq_packed_prefetch_next race_virtq_packed_prefetch_next
-#define virtq_packed_publish_used race_virtq_packed_publish_used
-#define virtq_packed_put_back race_virtq_packed_put_back
-#define virtq_packed_take_avail race_virtq_packed_take_avail
-#define virtq_packed_wants_call race_virtq_packed_wants_call
-#define virtq_prefetch_next race_virtq_prefetch_next
-#define virtq_publish_used race_virtq_publish_used
-#define virtq_put_back race_virtq_put_back
-#define virtq_set_call_fd race_virtq_set_call_fd
-#define virtq_split_add_used race_virtq_split_add_used
-#define virtq_split_enable_kicks race_virtq_split_enable_kicks
-#define virtq_split_init race_virtq_split_init
-#define virtq_split_n_avail race_virtq_split_n_avail
-#define virtq_split_prefetch_next race_virtq_split_prefetch_next
-#define virtq_split_publish_used race_virtq_split_publish_used
-#define virtq_split_put_back race_virtq_split_put_back
-#define virtq_split_take_avail race_virtq_split_take_avail
-#define virtq_split_wants_call race_virtq_split_wants_call
-#define virtq_take_avail race_virtq_take_avail
-#define virtq_translate_slow race_virtq_translate_slow
-#define virtq_walk_add_parts race_virtq_walk_add_parts
-#define virtq_zero race_virtq_zero
-
-#include "virtq.c"
-#include "virtq-split.c"
-
-/* Both formats have functions of these names. */
-#define read_chain packed_read_chain
-#define read_desc packed_read_desc
-#define read_table packed_read_table
-#define set_next_avail packed_set_next_avail
-#define set_start packed_set_start
-#define take_avail packed_take_avail
-#define take_chain packed_take_chain
-#include "virtq-packed.c"
+#define VIRTQ_COPY(NAME) race_##NAME
+#include "virtq-copy.h"
 
 #include "virtq-fixture.h"
 #include "vhutest.h"

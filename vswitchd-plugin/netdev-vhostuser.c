@@ -125,6 +125,7 @@ netdev_vhostuser_construct(struct netdev *netdev_)
                                          VHOST_USER_MAX_QUEUE_PAIRS,
                                          &netdev_vhostuser_dev_ops, netdev);
     netdev->dev = vhu_backend_get_dev(netdev->backend);
+    netdev_vhostuser_keep_positions(netdev);
     netdev_vhostuser_alloc_stats(netdev, 1);
     ovs_mutex_unlock(&netdev->mutex);
 
@@ -155,6 +156,7 @@ netdev_vhostuser_destruct(struct netdev *netdev_)
     netdev->options.role = VHU_ROLE_BACK_END;
     netdev_vhostuser_set_role(netdev);
     vhu_backend_destroy(netdev->backend);
+    netdev_vhostuser_drop_positions(netdev);
 
     /* A peer does not see that we have closed its socket as long as the
      * control thread waits for it in poll(). */

@@ -345,6 +345,14 @@ char *netdev_vhostuser_announce(struct netdev_vhostuser *netdev,
                                 struct eth_addr mac)
     OVS_REQUIRES(netdev->mutex);
 
+/* The file in which packed virtqueues keep their positions for the next
+ * process, netdev-vhostuser-positions.c.  The first names it, the second takes
+ * note that the port may have been deleted, and the last, to be called by the
+ * main thread as long as it runs, removes the files of ports that were. */
+void netdev_vhostuser_keep_positions(struct netdev_vhostuser *netdev);
+void netdev_vhostuser_drop_positions(const struct netdev_vhostuser *netdev);
+void netdev_vhostuser_run_positions(void);
+
 /* Parts of the class, netdev-vhostuser-stats.c. */
 int netdev_vhostuser_get_stats(const struct netdev *, struct netdev_stats *);
 int netdev_vhostuser_get_custom_stats(const struct netdev *,

@@ -95,6 +95,7 @@ plugin_run(const struct smap *other_config)
     vhu_startup_set_flows(!smap_get_bool(other_config, "flow-restore-wait",
                                          false));
     netdev_vhostuser_set_other_config(other_config);
+    netdev_vhostuser_run_positions();
 }
 
 /* The daemon is about to exit.  Main thread only. */
