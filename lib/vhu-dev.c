@@ -37,6 +37,11 @@ static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(20, 60);
 /* State changes: a device can have 256 vrings, which start together. */
 static struct vlog_rate_limit state_rl = VLOG_RATE_LIMIT_INIT(600, 600);
 
+/* From the start of a vring to when what is in it is discarded because it is
+ * not enabled, in ms.  Some front-ends enable it right after the start, and it
+ * may hold what the guest sent while there was no switch. */
+#define ENABLE_DELAY 100
+
 /* Virtqueues and memory regions that wait to be freed, more than which are
  * "much garbage". */
 #define GARBAGE_MAX 4096
@@ -665,7 +670,8 @@ vhu_vring_launch(struct vhu_dev *dev, struct vhu_vring *vring)
     virtq_get_base(vring->running, &vring->avail, &vring->used);
     vring->first = vring->avail;
     vring->n_kick_reads = 0;
-    vring->next_kick = 0;
+    vring->next_kick = (transmitq && !vring->enabled
+                        ? time_msec() + ENABLE_DELAY : 0);
     vring->active = false;
     vring->suspect = false;
     dev->changed = true;

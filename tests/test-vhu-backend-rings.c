@@ -162,7 +162,7 @@ test_states(struct fe *fe)
             guest_add(fe, dir, 5);
             guest_kick(fe, dir);
             n = poll_vring(vring, true);
-            fe_loop(fe, 30);
+            fe_loop(fe, started && !enabled ? 150 : 30);
             printf("%s %s %s: data path %"PRIuSIZE", used %d, discarded %d\n",
                    dir ? "transmitq" : "receiveq",
                    started ? "started" : "stopped",
@@ -170,6 +170,19 @@ test_states(struct fe *fe)
                    n, guest_used_idx(fe, dir), (int) vring->discarded);
         }
     }
+
+    /* The front-end enables the vring only after it has started it. */
+    guest_reset_ring(fe, 1);
+    fe_reconnect(fe);
+    fe_negotiate(fe, FEATURES);
+    fe_do_mem_table(fe);
+    guest_add(fe, 1, 5);
+    fe_start(fe, 1, 0);
+    guest_kick(fe, 1);
+    fe_loop(fe, 20);
+    fe_enable(fe, 1, true);
+    printf("transmitq enabled late: data path %"PRIuSIZE"\n",
+           poll_vring(fe->dev->vrings[1], true));
 }
 
 /* Q-04: what is transmitted on a started but disabled vring is thrown away,
