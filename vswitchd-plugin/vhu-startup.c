@@ -39,7 +39,7 @@ static bool flows_complete = true;
 /* Control thread only. */
 static long long int turn_since; /* 'complete_since' when the turn began. */
 static long long int turn_until; /* Until when to wait for some port. */
-static unsigned int n_expected;  /* Ports that are worth waiting for. */
+static unsigned int n_missing;  /* Ports that are connected and not up. */
 
 static long long int
 get_complete_since(void)
@@ -94,10 +94,8 @@ vhu_startup_is_held(void)
 void
 vhu_startup_expect(long long int when)
 {
-    if (when > time_msec()) {
-        n_expected++;
-        turn_until = MAX(turn_until, when);
-    }
+    n_missing++;
+    turn_until = MAX(turn_until, when);
 }
 
 void
@@ -111,10 +109,10 @@ vhu_startup_run(void)
         return;
     }
     if (turn_since
-        && (!n_expected || now >= turn_since + VHU_STARTUP_MAX_MS)) {
+        && now >= MIN(turn_until, turn_since + VHU_STARTUP_MAX_MS)) {
         VLOG_INFO("ports receive from now on, %lld ms after they were "
                   "configured (%u are connected and not up)",
-                  now - turn_since, n_expected);
+                  now - turn_since, n_missing);
         atomic_store_relaxed(&held, false);
         poll_immediate_wake();
     } else {
@@ -129,5 +127,5 @@ vhu_startup_run(void)
         turn_since = since;
     }
     turn_until = 0;
-    n_expected = 0;
+    n_missing = 0;
 }

@@ -59,8 +59,8 @@ void vhu_startup_end(void);
 /* Returns true while no port is to receive.  Any thread. */
 bool vhu_startup_is_held(void);
 
-/* Control thread, for a port: it has had its turn, and is worth waiting for
- * until 'when' (ms) at most. */
+/* Control thread, for a port that has a connection and is not up after its
+ * turn: it is worth waiting for until 'when' (ms) at most. */
 void vhu_startup_expect(long long int when);
 
 /* Control thread, after all ports have had a turn, before it sleeps. */
