@@ -201,6 +201,13 @@ check-peers: all
 		$(srcdir)/tests/system/test_resets.py
 .PHONY: check-peers
 
+# The switch is killed 200 times.
+check-restart: all
+	VHU_RESTARTS=200 VHU_BUILDDIR='$(abs_builddir)' $(PYTHON3) -m pytest \
+		-q -ra -s -p no:cacheprovider -k random_kills \
+		$(srcdir)/tests/system/test_restart.py
+.PHONY: check-restart
+
 # What tests/bench/run measures besides ours and its competitors.
 check_PROGRAMS += tests/bench/limit
 tests_bench_limit_SOURCES = tests/bench/limit.c

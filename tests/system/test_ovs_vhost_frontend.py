@@ -256,6 +256,9 @@ def test_perf_outlives_the_switch(switch, ports):
     assert 2000 < way["sent"] < 8000
     # At most what the rings held, and those under way in the switch.
     assert way["lost"] <= 600
+    outage, = way["outages"]
+    assert outage["duration_ns"] > 7e8
+    assert outage["lost"] <= outage["in_ring"] + outage["in_switch"]
     assert way["received"] >= way["sent"] - 600
     assert way["malformed"] == 0
 

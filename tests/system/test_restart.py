@@ -20,6 +20,7 @@ check-restart" has 200.
 
 import os
 import random
+import re
 import select
 import shutil
 import struct
@@ -27,9 +28,11 @@ import time
 
 import frontend as vhu
 import pytest
-from frontend import PF_MQ, Frontend, bits
+from frontend import (F_EVENT_IDX, F_PROTOCOL_FEATURES, F_VERSION_1, PF_MQ,
+                      Frontend, bits, frame)
 from guest import Nic
-from restart import (Traffic, n_starts, reconnect_times, summary, wait_back)
+from restart import (BACK, Traffic, n_starts, reconnect_times, summary,
+                     wait_back)
 from switch import daemon_path, wait_for
 
 pytestmark = pytest.mark.ours
@@ -172,10 +175,106 @@ def test_guest_without_driver(switch, frontends):
         switch.start_daemon(wait=False)
         silent.connect()
         wait_back(switch, 1)
-        assert "(1 are connected and not up)" in switch.log() \
-            or "(0 are connected and not up)" in switch.log()
+        waited, missing = re.search(
+            BACK + r", (\d+) ms after .* \((\d+) are connected and not up",
+            switch.log()).groups()
+        assert int(missing) == 1 and 200 <= int(waited) < 5000
         time.sleep(0.2)
         traffic.stop_and_check(1)
+
+
+def come_back(guest):
+    """Connects as QEMU does after a crash of the switch, with the rings as
+    they are: each base is the used index (R-04)."""
+    guest.connect()
+    guest.negotiate()
+    guest.set_memory()
+    for vring in guest.vrings:
+        guest.set_vring(vring, base=guest.u16(vring.used + 2))
+    for vring in guest.vrings:
+        guest.enable(vring.index)
+    return guest
+
+
+def is_called(vring):
+    """True if the switch has notified the driver since the last call."""
+    try:
+        return os.eventfd_read(vring.call) > 0
+    except BlockingIOError:
+        return False
+
+
+def test_calls_after_restart(switch, frontends):
+    """R-08: the first used buffer is notified, whatever the event index says.
+    R-09: a driver that waits for a notification that the last switch did not
+    live to send gets one."""
+    features = bits(F_EVENT_IDX, F_PROTOCOL_FEATURES, F_VERSION_1)
+    guests = [frontends(name, features=features) for name in ("vm0", "vm1")]
+    vrings = guests[0].vrings[1], guests[1].vrings[0]
+    for number in range(1, 4):
+        guests[0].transmit(frame(1, 2))
+        guests[0].flush()
+        assert len(guests[1].receive(1)) == 1
+        switch.kill_daemon()
+        for guest in guests:
+            for vring in guest.vrings:
+                is_called(vring)
+                # The driver wants no notification in the next time.
+                guest.put_u16(vring.avail + 4 + 2 * vring.size,
+                              guest.u16(vring.used + 2) + 20000)
+        switch.start_daemon(wait=False)
+        for guest in guests:
+            come_back(guest)
+        for guest in guests:
+            for vring in guest.vrings:
+                wait_for(lambda v=vring: is_called(v), what="R-09")
+        wait_back(switch, number)
+        for called in (True, False):
+            guests[0].transmit(frame(1, 2))
+            guests[0].flush()
+            assert len(guests[1].receive(1)) == 1
+            time.sleep(0.02)
+            assert [is_called(vring) for vring in vrings] == [called, called]
+
+
+def test_rings_go_on(switch, frontends):
+    """R-04, R-05: what a guest sends while there is no switch arrives, once
+    and in order; what had arrived is not sent again.  R-07: a ring that makes
+    no sense is not used, and the next start repairs it."""
+    guests = [frontends(name) for name in ("vm0", "vm1")]
+    sent = 0
+    for number in range(1, 4):
+        for dead in (False, True):
+            if dead:
+                switch.kill_daemon()
+            guests[0].transmit(*[
+                frame(1, 2, payload=struct.pack(">I", sent + n))
+                for n in range(20)])
+            if dead:
+                switch.start_daemon(wait=False)
+                for guest in guests:
+                    come_back(guest)
+                wait_back(switch, number)
+            got = guests[1].receive(20)
+            assert [struct.unpack(">I", packet[14:18])[0]
+                    for packet in got] == list(range(sent, sent + 20))
+            guests[0].flush()
+            sent += 20
+
+    vring = guests[0].vrings[1]
+    good = guests[0].u16(vring.avail + 2)
+    switch.kill_daemon()
+    guests[0].put_u16(vring.avail + 2, good + vring.size + 1)
+    switch.start_daemon(wait=False)
+    for guest in guests:
+        come_back(guest)
+    wait_for(lambda: "vm0: vring 1 is broken" in switch.log(), what="R-07")
+    assert guests[0].u16(vring.used + 2) == good
+    guests[0].disconnect()
+    guests[0].put_u16(vring.avail + 2, good)
+    come_back(guests[0])
+    guests[0].transmit(frame(1, 2))
+    assert len(guests[1].receive(1)) == 1
 
 
 # Many ports.
@@ -212,9 +311,9 @@ def test_hundred_ports(switch):
                 switch.kill_daemon()
                 switch.start_daemon(wait=False)
         times = reconnect_times(switch)
-        assert len(times) == 200
-        print(f"\n100 ports: ms from port to up {summary(times[100:])}")
-        assert max(times[100:]) < 20000
+        assert len(times) == 100
+        print(f"\n100 ports: ms from port to up {summary(times)}")
+        assert max(times) < 20000
     finally:
         for guest in guests:
             guest.close()
@@ -287,8 +386,9 @@ def test_tcp_survives(switch, guests, server, device):
         machine.configure(f"10.0.0.{number + 1}/24")
     machines[0].wait_ping("10.0.0.2")
 
-    # The sender writes a line each 50 ms for as long as its file exists.
-    machines[1].run("nc -l -p 5000 > /tmp/got 2> /dev/null < /dev/null &")
+    # The sender writes a line each 50 ms for as long as its file exists.  (If
+    # the receiver had nothing to send, the sender would hang up.)
+    machines[1].run("sleep 1000 | nc -l -p 5000 > /tmp/got 2> /dev/null &")
     machines[0].run("touch /tmp/go; (n=0; while [ -e /tmp/go ]; do "
                     "n=$((n + 1)); echo line $n; usleep 50000; done; "
                     "echo end $n) | nc 10.0.0.2 5000 > /dev/null 2>&1 &")
@@ -312,7 +412,6 @@ def test_tcp_survives(switch, guests, server, device):
     lines = machines[1].run("cat /tmp/got").splitlines()
     total = int(lines.pop().split()[1])
     assert lines == [f"line {n + 1}" for n in range(total)]
-    assert not machines[1].run("pidof nc", check=False)
     print("\n" + machines[0].run("tail -n 2 /tmp/ping"))
     print(f"ms from port to up {summary(reconnect_times(switch))}")
 
