@@ -61,6 +61,11 @@ vhu_dev_run(struct vhu_dev *dev)
     dev->wakeup_seqno = seq_read(dev->wakeup);
 
     vhu_dev_check_dead(dev);
+    if (dev->log_old && dev->log_deadline && now >= dev->log_deadline) {
+        /* No other comes: go on with this one. */
+        dev->log_old = false;
+        vhu_dev_update(dev, false);
+    }
     for (unsigned int i = 0; i < dev->n_known; i++) {
         vhu_vring_run(dev, dev->vrings[i], now, &budget);
     }
@@ -72,6 +77,9 @@ vhu_dev_wait(struct vhu_dev *dev)
     long long int now = time_msec();
 
     seq_wait(dev->wakeup, dev->wakeup_seqno);
+    if (dev->log_old && dev->log_deadline) {
+        poll_timer_wait_until(dev->log_deadline);
+    }
     for (unsigned int i = 0; i < dev->n_known; i++) {
         vhu_vring_wait(dev, dev->vrings[i], now);
     }

@@ -62,6 +62,9 @@ struct vhu_garbage_item {
     unsigned int n;             /* What it counts for in 'garbage'. */
 };
 
+/* How long we wait for a new dirty log when vrings start again, in ms. */
+#define LOG_INTERVAL 100
+
 static const char no_mem_reason[] =
     "no memory table yet: the guest's driver has not started, or its memory "
     "is not shared (share=on)";
@@ -180,6 +183,7 @@ vhu_dev_set_log(struct vhu_dev *dev, struct vhu_log *log)
     }
     dev->log = log;
     dev->log_dead = false;
+    dev->log_old = false;
 }
 
 bool
@@ -408,6 +412,10 @@ vhu_vring_stop__(struct vhu_dev *dev, struct vhu_vring *vring)
         vring->started = false;
         dev->changed = true;
     }
+    if (!vhu_dev_find_running(dev)) {
+        dev->log_old = true;
+        dev->log_deadline = 0;
+    }
     vhu_vring_set_kick_fd(vring, -1);
     vhu_vring_set_call_fd(dev, vring, -1);
     vring->has_addr = false;
@@ -558,7 +566,7 @@ vhu_vring_reset(struct vhu_dev *dev, struct vhu_vring *vring)
 static bool
 vhu_vring_has_log(const struct vhu_dev *dev, const struct vhu_vring *vring)
 {
-    return (dev->log
+    return ((dev->log && !dev->log_old)
             || !(dev->protocol_features
                  & VIRTIO_BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD))
             || !(dev->features & VIRTIO_BIT(VHOST_F_LOG_ALL)
@@ -603,6 +611,10 @@ vhu_vring_update(struct vhu_dev *dev, struct vhu_vring *vring,
     vring->rebuild = false;
     if (mem_changed) {
         vring->refused = false;
+    }
+    if (dev->log && dev->log_old && !dev->log_deadline
+        && !vhu_vring_has_log(dev, vring) && vring->started) {
+        dev->log_deadline = time_msec() + LOG_INTERVAL;
     }
 
     if (runnable && !vring->running && !vring->refused) {

@@ -87,9 +87,12 @@
  * areas of one vring.  Each may come or go while the virtqueues run:
  * vhu_dev_update() changes what they log, each under its lock, so that when it
  * returns, and the message is answered, every PMD thread goes by the new
- * state.  A vring that is to log but has nothing to log to does not run, as
- * QEMU, when it starts a device in the middle of a migration, starts the
- * vrings first and sends the log then.
+ * state.
+ *
+ * A vring that is to log but has nothing to log to does not run: when QEMU
+ * starts a device in the middle of a migration, because the guest reboots, it
+ * starts the vrings first and sends the log then.  The log from before the
+ * reboot is not read any more, so we give it a moment for that.
  *
  *
  * Threads
@@ -213,6 +216,9 @@ struct vhu_dev {
     bool mem_dead;              /* Memory has vanished; all vrings stopped. */
     struct vhu_log *log;        /* SET_LOG_BASE, null before it. */
     bool log_dead;              /* It has vanished; all vrings stopped. */
+    bool log_old;               /* All vrings have been stopped since it came:
+                                 * there may be a newer one, */
+    long long int log_deadline; /* which we wait for until then (ms), or 0. */
     bool blocked;               /* An eventfd of the peer has blocked us, and
                                  * from now on we write to none in this
                                  * thread: 256 of them would take seconds.

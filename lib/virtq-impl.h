@@ -117,6 +117,8 @@ struct virtq {
         bool event_idx;         /* VIRTIO_F_EVENT_IDX. */
         bool indirect;          /* VIRTIO_F_INDIRECT_DESC. */
         bool notify_on_empty;   /* VIRTIO_F_NOTIFY_ON_EMPTY. */
+        bool logged;            /* There is a log.  Here, with what each burst
+                                 * needs. */
         union {
             struct virtq_split_ring split;
             struct virtq_packed_ring packed;

@@ -50,6 +50,7 @@ void
 virtq_set_log(struct virtq *vq, const struct virtq_log *log)
 {
     vq->log = *log;
+    vq->logged = log->log != NULL;
     if (virtq_is_packed(vq)) {
         vq->desc_gpa = va_to_gpa(vq, vq->packed.desc);
         vq->event_gpa = va_to_gpa(vq, vq->packed.device_event);

@@ -164,7 +164,7 @@ void
 virtq_add_used_burst(struct virtq *vq, const struct virtq_chain chains[],
                      const uint32_t lens[], size_t n)
 {
-    if (OVS_UNLIKELY(vq->log.log)) {
+    if (OVS_UNLIKELY(vq->logged)) {
         virtq_log_add_used(vq, chains, lens, n);
     } else if (virtq_is_packed(vq)) {
         virtq_packed_add_used(vq, chains, lens, n);
@@ -176,7 +176,7 @@ virtq_add_used_burst(struct virtq *vq, const struct virtq_chain chains[],
 void
 virtq_publish_used(struct virtq *vq)
 {
-    if (OVS_UNLIKELY(vq->log.log)) {
+    if (OVS_UNLIKELY(vq->logged)) {
         virtq_log_publish_used(vq);
     } else if (virtq_is_packed(vq)) {
         virtq_packed_publish_used(vq);

@@ -30,6 +30,7 @@ tests_vhutest_SOURCES += tests/test-vhu-frontend-live.c
 tests_vhutest_SOURCES += tests/test-vhu-frontend-log.c
 tests_vhutest_SOURCES += tests/test-vhu-frontend-pair.c
 tests_vhutest_SOURCES += tests/be-script.c tests/be-script.h
+tests_vhutest_SOURCES += tests/test-vhu-log.c
 tests_vhutest_SOURCES += tests/test-vhu-mem.c
 tests_vhutest_SOURCES += tests/test-vhu-msg.c
 tests_vhutest_SOURCES += tests/test-vhu-stream.c
@@ -53,6 +54,7 @@ tests_vhutest_SOURCES += tests/test-virtq-drv-hostile.c
 tests_vhutest_SOURCES += tests/test-virtq-drv-race.c
 tests_vhutest_SOURCES += tests/test-virtq-packed.c
 tests_vhutest_SOURCES += tests/test-virtq-burst.c
+tests_vhutest_SOURCES += tests/test-virtq-log.c
 tests_vhutest_SOURCES += tests/test-virtq-race.c
 tests_vhutest_SOURCES += tests/test-virtq-run.c
 tests_vhutest_SOURCES += tests/test-virtq-split.c
@@ -74,6 +76,7 @@ TESTSUITE_AT = \
 	tests/backend.at \
 	tests/frontend.at \
 	tests/mem.at \
+	tests/log.at \
 	tests/virtq.at \
 	tests/virtq-drv.at \
 	tests/packet.at \

@@ -138,6 +138,15 @@ collect_vring(const struct netdev_vhostuser *netdev, unsigned int index,
 /* For people. */
 
 static void
+put_log(struct ds *s, const struct vhu_dev *dev)
+{
+    if (vhu_dev_wants_log(dev)) {
+        ds_put_format(s, "  %-18s %s\n", "dirty log",
+                      dev->log ? "on, the guest migrates" : "missing");
+    }
+}
+
+static void
 put_memory(struct ds *s, const struct vhu_mem *mem)
 {
     if (!mem) {
@@ -299,6 +308,7 @@ show_text(const struct netdev_vhostuser *netdev, struct ds *s)
     }
     put_drops(s, netdev);
     put_memory(s, dev->mem);
+    put_log(s, dev);
     put_vrings(s, netdev);
 }
 
@@ -432,6 +442,8 @@ backend_to_json(const struct netdev_vhostuser *netdev, struct json *object)
                     vhu_bits_to_json(dev->protocol_features,
                                      vhu_protocol_feature_name));
     json_object_put(object, "memory", mem_to_json(dev->mem));
+    json_object_put(object, "dirty_log",
+                    json_boolean_create(dev->log && vhu_dev_wants_log(dev)));
     for (unsigned int i = 0; i < n; i++) {
         struct vring_facts facts;
 

@@ -59,20 +59,23 @@ enum { N_PAIRS = 2, N_VRINGS = 2 * N_PAIRS, N_REQUESTS = 48 };
 enum { MEM_SIZE = 0x10000, SLOT = MEM_SIZE / N_VRINGS, RING_SIZE = 16 };
 #define GPA UINT64_C(0x40000000)
 #define UVA UINT64_C(0x7f0000000000)
+#define LOG_SIZE ((GPA + MEM_SIZE) / VHOST_LOG_PAGE / 8)
 
 enum action {
     BRING_UP = N_REQUESTS,      /* All that a good front-end sends. */
     POLL,                       /* A PMD thread takes and uses buffers. */
     SCRIBBLE,                   /* The guest writes into its memory. */
     RECONNECT,
-    TRUNCATE,                   /* The memory of the guest vanishes. */
+    TRUNCATE,                   /* The memory of the guest vanishes, or the
+                                 * log. */
+    LOG,                        /* A migration begins. */
     N_ACTIONS
 };
 
 struct target {
     struct vhu_backend *backend;
     int sock;
-    int memfd, eventfd, pipefd;
+    int memfd, eventfd, pipefd, logfd;
     uint8_t *mem;
 };
 
@@ -122,7 +125,11 @@ good_payload(uint32_t request, uint32_t index, union vhu_payload *payload)
     index &= 7;
     switch (request) {
     case VHOST_USER_SET_FEATURES:
+        /* For vring 4 and above, which there are none of, with the log. */
         payload->u64 = VHU_BACKEND_FEATURES;
+        if (!(index & 4)) {
+            payload->u64 &= ~VIRTIO_BIT(VHOST_F_LOG_ALL);
+        }
         if (!packed) {
             payload->u64 &= ~VIRTIO_BIT(VIRTIO_F_RING_PACKED);
         }
@@ -138,6 +145,10 @@ good_payload(uint32_t request, uint32_t index, union vhu_payload *payload)
     case VHOST_USER_REM_MEM_REG:
         payload->mem_region.region = region;
         return sizeof payload->mem_region;
+    case VHOST_USER_SET_LOG_BASE:
+        payload->log.size = LOG_SIZE;
+        payload->log.offset = slot / SLOT;
+        return sizeof payload->log;
     case VHOST_USER_SET_VRING_NUM:
     case VHOST_USER_SET_VRING_BASE:
     case VHOST_USER_GET_VRING_BASE:
@@ -152,6 +163,7 @@ good_payload(uint32_t request, uint32_t index, union vhu_payload *payload)
         payload->vring_addr.desc = UVA + slot;
         payload->vring_addr.avail = UVA + slot + 0x400;
         payload->vring_addr.used = UVA + slot + 0x800;
+        payload->vring_addr.log = GPA + slot + 0x800;
         return sizeof payload->vring_addr;
     case VHOST_USER_SET_VRING_KICK:
     case VHOST_USER_SET_VRING_CALL:
@@ -178,6 +190,8 @@ good_fd(const struct target *t, uint32_t request)
     case VHOST_USER_SET_VRING_CALL:
     case VHOST_USER_SET_VRING_ERR:
         return t->eventfd;
+    case VHOST_USER_SET_LOG_BASE:
+        return t->logfd;
     case VHOST_USER_SET_LOG_FD:
     case VHOST_USER_SET_BACKEND_REQ_FD:
         return t->pipefd;
@@ -257,7 +271,7 @@ poll_vrings(const struct target *t)
                 /* In bounds of the memory that is mapped. */
                 sum += seg->va[0] + seg->va[seg->len - 1];
             }
-            virtq_add_used(vq, &chains[j], sum & 1);
+            virtq_add_used(vq, &chains[j], sum & 1 ? chains[j].size : 0);
         }
         virtq_publish_used(vq);
         virtq_call(vq);
@@ -317,6 +331,21 @@ bring_up(struct target *t, uint8_t argument)
     t->mem[index * SLOT + 0x400 + 2] += 4;
 }
 
+/* What QEMU sends when a migration begins. */
+static void
+begin_logging(struct target *t, uint8_t argument)
+{
+    uint8_t index = argument % N_VRINGS;
+    uint8_t packed = argument & 8;
+
+    send_request(t, VHOST_USER_SET_LOG_BASE, index, UINT8_MAX, 0);
+    send_request(t, VHOST_USER_SET_FEATURES, 4 | packed, UINT8_MAX, 0);
+    send_request(t, VHOST_USER_SET_VRING_ADDR, index,
+                 sizeof(struct vhost_user_hdr)
+                 + offsetof(struct vhost_user_vring_addr, flags),
+                 VHOST_VRING_F_LOG);
+}
+
 static void
 act(struct target *t, const uint8_t in[4])
 {
@@ -338,12 +367,19 @@ act(struct target *t, const uint8_t in[4])
         vhu_backend_set_conn(t->backend, new_conn(t));
         break;
     case TRUNCATE:
+        if (in[1] & 2) {
+            assert(!ftruncate(t->logfd, in[1] & 1 ? 0 : 2 * LOG_SIZE));
+            break;
+        }
         assert(!ftruncate(t->memfd, in[1] & 1 ? 0 : MEM_SIZE));
         if (in[1] & 1) {
             run(t);
             poll_vrings(t);
             assert(!ftruncate(t->memfd, MEM_SIZE));
         }
+        break;
+    case LOG:
+        begin_logging(t, in[1]);
         break;
     default:
         send_request(t, action, in[1], in[2], in[3]);
@@ -364,7 +400,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     t.pipefd = fds[1];
     t.eventfd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     t.memfd = memfd_create("fuzz", MFD_CLOEXEC);
+    t.logfd = memfd_create("log", MFD_CLOEXEC);
     assert(t.eventfd >= 0 && t.memfd >= 0 && !ftruncate(t.memfd, MEM_SIZE));
+    assert(t.logfd >= 0 && !ftruncate(t.logfd, 2 * LOG_SIZE));
     t.mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, t.memfd,
                  0);
     assert(t.mem != MAP_FAILED);
@@ -378,6 +416,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     munmap(t.mem, MEM_SIZE);
     close(t.sock);
     close(t.memfd);
+    close(t.logfd);
     close(t.eventfd);
     close(fds[0]);
     close(fds[1]);
