@@ -17,31 +17,35 @@ EXTRA_DIST += \
 	build-aux/relink.mk
 
 # Open vSwitch, built once in ovs/build unless configure was given a build
-# tree.  Its warnings are not ours to read.
-if OVS_PRIVATE_BUILD
-ovs/build.stamp:
-	@echo "  MAKE     Open vSwitch $(OVS_VERSION) in $(OVS_BUILDDIR)," \
-		"a few minutes (log: ovs/make.log)"
-	$(AM_V_at)$(MAKE) -C $(OVS_BUILDDIR) -f $(abs_top_srcdir)/build-aux/relink.mk \
-		vhu-ovs > ovs/make.log 2>&1 || { \
-		grep -E 'error|Error' ovs/make.log | head -n 5 >&2; exit 1; }
+# tree, and in ovs/dpdk, with DPDK, if that is wanted.  Its warnings are not
+# ours to read.
+ovs/build.stamp ovs/dpdk.stamp: ovs/%.stamp:
+	@echo "  MAKE     Open vSwitch $(OVS_VERSION) in ovs/$*," \
+		"a few minutes (log: ovs/$*.log)"
+	$(AM_V_at)$(MAKE) -C ovs/$* -f $(abs_top_srcdir)/build-aux/relink.mk \
+		vhu-ovs > ovs/$*.log 2>&1 || { \
+		grep -E 'error|Error' ovs/$*.log | head -n 5 >&2; exit 1; }
 	$(AM_V_at)touch $@
-endif
+# The other programs come from ovs/build.
+ovs/dpdk.stamp: export VHU_OVS_PROGRAMS = vswitchd/ovs-vswitchd
 
-# The same source with a shared libopenvswitch, to test the plugin in.
+# The same source with a shared libopenvswitch, without or with DPDK, to test
+# the plugins in.
 ovs-shared: ovs/shared.stamp
-ovs/shared.stamp:
-	@echo "  MAKE     Open vSwitch $(OVS_VERSION), shared, in ovs/shared," \
-		"a few minutes (log: ovs/shared.log)"
-	$(AM_V_at)$(MKDIR_P) ovs/shared && { cd ovs/shared && \
+ovs-shared-dpdk: ovs/shared-dpdk.stamp
+ovs/shared-dpdk.stamp: SHARED_FLAGS = --with-dpdk=shared
+ovs/shared.stamp ovs/shared-dpdk.stamp: ovs/%.stamp:
+	@echo "  MAKE     Open vSwitch $(OVS_VERSION) in ovs/$*," \
+		"a few minutes (log: ovs/$*.log)"
+	$(AM_V_at)$(MKDIR_P) ovs/$* && { cd ovs/$* && \
 		$(OVS_SRCDIR)/configure --enable-shared --disable-static \
-			$(OVS_COMMON_FLAGS) PYTHON3='$(PYTHON3)' \
-			CC='$(CC)' CFLAGS='$(CFLAGS)' && \
+			$(OVS_COMMON_FLAGS) $(SHARED_FLAGS) \
+			PYTHON3='$(PYTHON3)' CC='$(CC)' CFLAGS='$(CFLAGS)' && \
 		$(MAKE) -f $(abs_top_srcdir)/build-aux/relink.mk vhu-ovs; \
-		} > ovs/shared.log 2>&1 || { \
-		grep -E 'error|Error' ovs/shared.log | head -n 5 >&2; exit 1; }
+		} > ovs/$*.log 2>&1 || { \
+		grep -E 'error|Error' ovs/$*.log | head -n 5 >&2; exit 1; }
 	$(AM_V_at)touch $@
-.PHONY: ovs-shared
+.PHONY: ovs-shared ovs-shared-dpdk
 
 # What a private build of Open vSwitch leaves.  "make clean" keeps it: it takes
 # minutes, and nothing of ours changes it.

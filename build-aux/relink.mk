@@ -27,7 +27,7 @@ $(VHU_OUTPUT): $(vswitchd_ovs_vswitchd_OBJECTS) \
 		$(vswitchd_ovs_vswitchd_LDADD) $(LIBS)
 
 # The part of OVS that a private switch needs, and no manual pages.
-VHU_OVS_PROGRAMS = \
+VHU_OVS_PROGRAMS ?= \
 	ovsdb/ovsdb-client \
 	ovsdb/ovsdb-server \
 	ovsdb/ovsdb-tool \

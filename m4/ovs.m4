@@ -65,10 +65,38 @@ AC_DEFUN([VHU_OVS_SOURCE], [
   AC_SUBST([OVS_SRCDIR])
 ])
 
+dnl VHU_OVS_CONFIGURE([NAME], [ARGUMENTS])
+dnl
+dnl Configures a build tree of OVS in ovs/NAME, unless that has been done with
+dnl the same arguments.  'make' builds it.
+AC_DEFUN([VHU_OVS_CONFIGURE], [
+  vhu_args="$OVS_SRCDIR/configure --disable-shared $OVS_COMMON_FLAGS $2 PYTHON3='$PYTHON3' CC='$CC' CFLAGS='$CFLAGS'"
+  if test "`cat ovs/$1/.configured 2>/dev/null`" != "$vhu_args"; then
+    AC_MSG_NOTICE([configuring Open vSwitch in ovs/$1])
+    mkdir -p ovs/$1 && rm -f ovs/$1.stamp ovs/$1/.configured
+    if (cd ovs/$1 && eval "$vhu_args") > ovs/configure.log 2>&1; then
+      echo "$vhu_args" > ovs/$1/.configured
+    else
+      AC_MSG_ERROR([Open vSwitch cannot be configured: `$GREP 'error:' ovs/configure.log | tail -n 1` (all in ovs/configure.log)])
+    fi
+  fi
+])
+
+dnl VHU_OVS_BUILT([VARIABLE], [DIR])
+dnl
+dnl Sets VARIABLE to the absolute name of DIR, a complete build tree of OVS.
+AC_DEFUN([VHU_OVS_BUILT], [
+  $1=`cd "$2" 2>/dev/null && pwd`
+  if test ! -f "$$1/lib/.libs/libopenvswitch.a" ||
+     test ! -f "$$1/vswitchd/bridge.o"; then
+    AC_MSG_ERROR([$2 is not a complete static build of Open vSwitch; run make there])
+  fi
+])
+
 dnl VHU_OVS_BUILD
 dnl
 dnl Sets OVS_BUILDDIR to a configured build tree of OVS, ovs/build unless
-dnl --with-ovs-build says otherwise.  'make' builds it.
+dnl --with-ovs-build says otherwise.
 AC_DEFUN([VHU_OVS_BUILD], [
   AC_ARG_WITH([ovs-build],
     [AS_HELP_STRING([--with-ovs-build=DIR],
@@ -84,71 +112,125 @@ AC_DEFUN([VHU_OVS_BUILD], [
   AC_SUBST([OVS_COMMON_FLAGS])
 
   if test "$with_ovs_build" != no; then
-    OVS_BUILDDIR=`cd "$with_ovs_build" 2>/dev/null && pwd`
-    if test ! -f "$OVS_BUILDDIR/lib/.libs/libopenvswitch.a" ||
-       test ! -f "$OVS_BUILDDIR/vswitchd/bridge.o"; then
-      AC_MSG_ERROR([$with_ovs_build is not a complete static build of Open vSwitch; run make there])
-    fi
+    VHU_OVS_BUILT([OVS_BUILDDIR], [$with_ovs_build])
     OVS_STAMP=
   else
     OVS_BUILDDIR=`pwd`/ovs/build
     OVS_STAMP=ovs/build.stamp
-    vhu_args="$OVS_SRCDIR/configure --disable-shared $OVS_COMMON_FLAGS PYTHON3='$PYTHON3' CC='$CC' CFLAGS='$CFLAGS'"
-    if test "`cat ovs/build/.configured 2>/dev/null`" != "$vhu_args"; then
-      AC_MSG_NOTICE([configuring Open vSwitch in ovs/build])
-      mkdir -p ovs/build && rm -f ovs/build.stamp ovs/build/.configured
-      if (cd ovs/build && eval "$vhu_args") > ovs/configure.log 2>&1; then
-        echo "$vhu_args" > ovs/build/.configured
-      else
-        AC_MSG_ERROR([Open vSwitch cannot be configured: `$GREP 'error:' ovs/configure.log | tail -n 1` (all in ovs/configure.log)])
-      fi
-    fi
+    VHU_OVS_CONFIGURE([build], [])
   fi
   AC_SUBST([OVS_BUILDDIR])
   AC_SUBST([OVS_STAMP])
-  AM_CONDITIONAL([OVS_PRIVATE_BUILD], [test -n "$OVS_STAMP"])
 ])
 
-dnl VHU_OVS_VAR([SHELL-VARIABLE], [MAKE-VARIABLE])
+dnl VHU_OVS_DPDK_BUILD
 dnl
-dnl Sets SHELL-VARIABLE to the value of MAKE-VARIABLE in OVS's build tree.
+dnl Sets with_dpdk to yes or no and, if yes, OVS_DPDK_BUILDDIR to a second
+dnl build tree of OVS, with DPDK: ovs/dpdk unless --with-ovs-dpdk-build says
+dnl otherwise.
+AC_DEFUN([VHU_OVS_DPDK_BUILD], [
+  AC_ARG_WITH([dpdk],
+    [AS_HELP_STRING([--with-dpdk=yes|no|auto],
+       [also build vhostuser-dpdk.so and ovs-vswitchd-dpdk, for a switch with
+        DPDK @<:@auto: if pkg-config finds libdpdk and Open vSwitch is not
+        built already@:>@])],
+    [], [with_dpdk=auto])
+  AC_ARG_WITH([ovs-dpdk-build],
+    [AS_HELP_STRING([--with-ovs-dpdk-build=DIR],
+       [the same as --with-ovs-build, with DPDK; implies --with-dpdk])],
+    [], [with_ovs_dpdk_build=no])
+  AC_PATH_PROG([PKG_CONFIG], [pkg-config], [false])
+
+  AC_MSG_CHECKING([whether to build for a switch with DPDK])
+  AS_CASE([$with_dpdk],
+    [auto], [
+      if test "$with_ovs_dpdk_build" != no; then
+        with_dpdk=yes
+      elif test -n "$OVS_STAMP" && "$PKG_CONFIG" --exists libdpdk; then
+        with_dpdk=yes
+      else
+        with_dpdk=no
+      fi],
+    [yes|no], [],
+    [AC_MSG_ERROR([--with-dpdk=$with_dpdk: expected yes, no or auto])])
+  AC_MSG_RESULT([$with_dpdk])
+
+  OVS_DPDK_BUILDDIR= OVS_DPDK_STAMP=
+  if test $with_dpdk = yes; then
+    if "$PKG_CONFIG" --exists libdpdk; then :; else
+      AC_MSG_ERROR([no libdpdk found by pkg-config; install the Debian packages pkg-config and libdpdk-dev])
+    fi
+    if test "$with_ovs_dpdk_build" != no; then
+      VHU_OVS_BUILT([OVS_DPDK_BUILDDIR], [$with_ovs_dpdk_build])
+      if VHU_OVS_HAS([DPDK_NETDEV], [$OVS_DPDK_BUILDDIR]); then :; else
+        AC_MSG_ERROR([$with_ovs_dpdk_build is a build of Open vSwitch without DPDK])
+      fi
+    else
+      OVS_DPDK_BUILDDIR=`pwd`/ovs/dpdk
+      OVS_DPDK_STAMP=ovs/dpdk.stamp
+      VHU_OVS_CONFIGURE([dpdk], [--with-dpdk=shared])
+    fi
+    VHU_OVS_FLAGS([OVS_DPDK], [$OVS_DPDK_BUILDDIR])
+  fi
+  AC_SUBST([with_dpdk])
+  AC_SUBST([OVS_DPDK_BUILDDIR])
+  AC_SUBST([OVS_DPDK_STAMP])
+  AC_SUBST([OVS_DPDK_CFLAGS])
+  AC_SUBST([OVS_DPDK_LIBS])
+  AM_CONDITIONAL([WITH_DPDK], [test $with_dpdk = yes])
+])
+
+dnl VHU_OVS_VAR([SHELL-VARIABLE], [MAKE-VARIABLE], [DIR])
+dnl
+dnl Sets SHELL-VARIABLE to the value of MAKE-VARIABLE in the build tree of OVS
+dnl in DIR.
 AC_DEFUN([VHU_OVS_VAR], [
-  $1=`${MAKE-make} -s --no-print-directory -C "$OVS_BUILDDIR" \
+  $1=`${MAKE-make} -s --no-print-directory -C "$3" \
         -f "$vhu_relink_mk" vhu-print-$2 2>/dev/null`
 ])
 
-dnl VHU_OVS_HAS([MACRO])
+dnl VHU_OVS_HAS([MACRO], [DIR])
 dnl
-dnl Whether OVS's config.h defines MACRO.  To be used in a condition.
-AC_DEFUN([VHU_OVS_HAS], [$GREP -q 'define $1 1' "$OVS_BUILDDIR/config.h"])
+dnl Whether config.h in the build tree DIR defines MACRO.  To be used in a
+dnl condition.
+AC_DEFUN([VHU_OVS_HAS], [$GREP -q 'define $1 1' "$2/config.h"])
+
+dnl VHU_OVS_FLAGS([PREFIX], [DIR])
+dnl
+dnl Sets PREFIX_CFLAGS and PREFIX_LIBS to what the build tree of OVS in DIR
+dnl compiles and links with.
+AC_DEFUN([VHU_OVS_FLAGS], [
+  VHU_OVS_VAR([$1_CFLAGS], [OVS_CFLAGS], [$2])
+  VHU_OVS_VAR([$1_LIBS], [LIBS], [$2])
+  VHU_OVS_VAR([vhu_libs], [SSL_LIBS], [$2])
+  $1_LIBS="$vhu_libs $$1_LIBS"
+  VHU_OVS_VAR([vhu_libs], [CAPNG_LDADD], [$2])
+  $1_LIBS="$vhu_libs $$1_LIBS -lpthread"
+])
 
 dnl VHU_OVS
 dnl
-dnl All about Open vSwitch: its source, its build tree, and what the latter
-dnl was configured with.
+dnl All about Open vSwitch: its source, its build trees, and what these were
+dnl configured with.
 AC_DEFUN([VHU_OVS], [
+  vhu_relink_mk=`cd "$srcdir" && pwd`/build-aux/relink.mk
   VHU_OVS_SOURCE
   VHU_OVS_BUILD
-  vhu_relink_mk=`cd "$srcdir" && pwd`/build-aux/relink.mk
+  VHU_OVS_DPDK_BUILD
 
   AC_MSG_CHECKING([for the version of Open vSwitch])
-  VHU_OVS_VAR([OVS_VERSION], [VERSION])
+  VHU_OVS_VAR([OVS_VERSION], [VERSION], [$OVS_BUILDDIR])
   AC_MSG_RESULT([$OVS_VERSION])
   AC_SUBST([OVS_VERSION])
 
   dnl The same flags as OVS, for instance because its inline hash functions
   dnl depend on the instruction set.
-  VHU_OVS_VAR([vhu_ovs_cflags], [CFLAGS])
+  VHU_OVS_VAR([vhu_ovs_cflags], [CFLAGS], [$OVS_BUILDDIR])
   if test "$vhu_user_cflags" = unset; then
     CFLAGS=$vhu_ovs_cflags
   fi
-  VHU_OVS_VAR([OVS_CFLAGS], [OVS_CFLAGS])
-  VHU_OVS_VAR([OVS_LDFLAGS], [OVS_LDFLAGS])
-  VHU_OVS_VAR([OVS_LIBS], [LIBS])
-  VHU_OVS_VAR([vhu_libs], [SSL_LIBS])
-  OVS_LIBS="$vhu_libs $OVS_LIBS"
-  VHU_OVS_VAR([vhu_libs], [CAPNG_LDADD])
-  OVS_LIBS="$vhu_libs $OVS_LIBS -lpthread"
+  VHU_OVS_VAR([OVS_LDFLAGS], [OVS_LDFLAGS], [$OVS_BUILDDIR])
+  VHU_OVS_FLAGS([OVS], [$OVS_BUILDDIR])
   AC_SUBST([OVS_CFLAGS])
   AC_SUBST([OVS_LDFLAGS])
   AC_SUBST([OVS_LIBS])
@@ -198,7 +280,7 @@ AC_DEFUN([VHU_OVS_COMPAT], [
 
 dnl VHU_OVS_PART([MACRO], [NAME], [DEBIAN-PACKAGES])
 AC_DEFUN([VHU_OVS_PART], [
-  if VHU_OVS_HAS([$1]) || $GREP -q '^$1 = yes' "$OVS_BUILDDIR/Makefile"; then
+  if VHU_OVS_HAS([$1], [$OVS_BUILDDIR]) || $GREP -q '^$1 = yes' "$OVS_BUILDDIR/Makefile"; then
     vhu_parts="$vhu_parts $2"
   else
     vhu_absent="$vhu_absent $2[]m4_ifnblank([$3], [ ($3)])"

@@ -131,7 +131,7 @@ check_recv(const struct test_chain *chain, size_t hdr_len,
     size_t n_bad;
 
     dp_packet_batch_init(&batch);
-    n_bad = vhu_packets_from_chains(&chain->up, 1, hdr_len, &batch);
+    n_bad = vhu_packets_from_chains(&chain->up, 1, hdr_len, NULL, &batch);
     if (data) {
         assert(!n_bad && batch.count == 1);
         assert(dp_packet_size(batch.packets[0]) == n);

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "connectivity.h"
+#include "dpdk.h"
 #include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
 #include "seq.h"
@@ -179,7 +180,8 @@ find_numa_id(const struct netdev_vhostuser *netdev)
     return node;
 }
 
-/* Has the switch poll the port on the NUMA node of the guest. */
+/* Has the switch poll the port on the NUMA node of the guest, and receive into
+ * a pool there if DPDK works. */
 static void
 update_numa_id(struct netdev_vhostuser *netdev)
     OVS_REQUIRES(netdev->mutex)
@@ -188,6 +190,10 @@ update_numa_id(struct netdev_vhostuser *netdev)
 
     if (numa_id >= 0 && numa_id != netdev->requested_numa_id) {
         netdev->requested_numa_id = numa_id;
+        netdev_request_reconfigure(&netdev->up);
+    }
+    if (!netdev->requested_pool && dpdk_available()) {
+        netdev->requested_pool = true;
         netdev_request_reconfigure(&netdev->up);
     }
 }

@@ -65,7 +65,7 @@ finish_burst(const struct netdev_vhostuser_driver *driver,
 static inline ALWAYS_INLINE void
 recv_burst(const struct netdev_vhostuser_driver *driver,
            struct vhu_fe_vring *vring, struct vhu_queue_stats *stats,
-           struct dp_packet_batch *batch, int *qfill)
+           struct vhu_pool *pool, struct dp_packet_batch *batch, int *qfill)
 {
     struct virtq_chain packets[NETDEV_MAX_BURST];
     struct virtq_drv *vq = vhu_fe_vring_trylock(vring);
@@ -82,7 +82,7 @@ recv_burst(const struct netdev_vhostuser_driver *driver,
     n = virtq_drv_take_used(vq, packets, NETDEV_MAX_BURST);
     n_dropped = vring->counters.bad_packets - n_dropped;
     n_bad = vhu_packets_from_chains(packets, n, virtq_drv_get_hdr_len(vq),
-                                    batch);
+                                    pool, batch);
     virtq_drv_refill(vq);
     finish_burst(driver, vq, error);
     virtq_drv_prefetch_next(vq);
@@ -136,7 +136,7 @@ netdev_vhostuser_driver_rxq_recv(const struct netdev_vhostuser_driver *driver,
         *qfill = 0;
     }
     stats = netdev->stats[netdev_vhostuser_driver_vring(vring->index)];
-    recv_burst(driver, vring, stats, batch, qfill);
+    recv_burst(driver, vring, stats, netdev->pool, batch, qfill);
 
     policer = ovsrcu_get(struct netdev_vhostuser_policer *, &netdev->policer);
     if (OVS_UNLIKELY(policer)) {
@@ -159,11 +159,12 @@ put_packet(const struct virtq_chain *chain, uint32_t hdr_len,
            const struct dp_packet *packet)
 {
     const struct virtq_seg *segs = chain->segs;
-    const uint8_t *data = dp_packet_data(packet);
+    size_t ofs = 0;
 
-    if (OVS_LIKELY(chain->n_segs == 1)) {
+    if (OVS_LIKELY(chain->n_segs == 1 && !vhu_packet_is_split(packet))) {
         memset(segs[0].va, 0, hdr_len);
-        memcpy(segs[0].va + hdr_len, data, segs[0].len - hdr_len);
+        memcpy(segs[0].va + hdr_len, dp_packet_data(packet),
+               segs[0].len - hdr_len);
         return;
     }
     for (size_t i = 0; i < chain->n_segs; i++) {
@@ -171,9 +172,9 @@ put_packet(const struct virtq_chain *chain, uint32_t hdr_len,
         size_t n = segs[i].len - n_hdr;
 
         memset(segs[i].va, 0, n_hdr);
-        memcpy(segs[i].va + n_hdr, data, n);
+        vhu_packet_copy(packet, ofs, segs[i].va + n_hdr, n);
         hdr_len -= n_hdr;
-        data += n;
+        ofs += n;
     }
 }
 
@@ -194,7 +195,9 @@ send_some(struct virtq_drv *vq, struct vhu_queue_stats *stats,
     n = MIN(n, NETDEV_MAX_BURST);
     for (n_fit = 0; n_fit < n; n_fit++) {
         sizes[n_fit] = hdr_len + dp_packet_size(packets[n_fit]);
-        if (OVS_UNLIKELY(sizes[n_fit] > max_size)) {
+        if (OVS_UNLIKELY(sizes[n_fit] > max_size
+                         || (vhu_packet_is_split(packets[n_fit])
+                             && !vhu_packet_mend(packets[n_fit])))) {
             break;
         }
     }

@@ -77,7 +77,9 @@ recv_burst(struct netdev_vhostuser *netdev, struct vhu_vring *vring,
     error = virtq_get_error(vq, NULL, NULL);
     hdr = vhu_net_hdr_from_features(virtq_get_features(vq));
     n = virtq_take_avail(vq, chains, max);
-    n_bad = vhu_packets_from_chains(chains, n, hdr.len, batch);
+    /* A RARP packet is on the heap, then those behind it must be, too. */
+    n_bad = vhu_packets_from_chains(chains, n, hdr.len,
+                                    first ? NULL : netdev->pool, batch);
     virtq_add_used_burst(vq, chains, NULL, n);
     finish_burst(netdev, vq, error);
     virtq_prefetch_next(vq);

@@ -34,6 +34,7 @@
 #include "vhu-ctl.h"
 #include "vhu-dev.h"
 #include "vhu-options.h"
+#include "vhu-pool.h"
 #include "vhu-startup.h"
 #include "virtio-spec.h"
 
@@ -162,6 +163,7 @@ netdev_vhostuser_destruct(struct netdev *netdev_)
      * control thread waits for it in poll(). */
     vhu_ctl_kick();
 
+    vhu_pool_put(netdev->pool);
     netdev_vhostuser_qos_destroy(netdev);
     free(ovsrcu_get_protected(struct vhu_txq_map *, &netdev->txq_map));
     for (size_t i = 0; i < ARRAY_SIZE(netdev->stats); i++) {
@@ -343,24 +345,47 @@ netdev_vhostuser_set_other_config(const struct smap *other_config)
     free(dir);
 }
 
+/* The pool is held from the first guest on, like that of a vhost port of
+ * netdev-dpdk, and follows MTU and NUMA node.  To make one takes long, so not
+ * under the mutex. */
+static void
+update_pool(struct netdev_vhostuser *netdev, int mtu, int numa_id)
+    OVS_EXCLUDED(netdev->mutex)
+{
+    struct vhu_pool *old = netdev->pool;
+
+    netdev->pool = vhu_pool_get(netdev_get_name(&netdev->up), mtu, numa_id);
+    vhu_pool_put(old);
+}
+
 static int
 netdev_vhostuser_reconfigure(struct netdev *netdev_)
 {
     struct netdev_vhostuser *netdev = netdev_vhostuser_cast(netdev_);
+    int mtu, numa_id;
+    bool wants_pool;
 
     ovs_mutex_lock(&netdev->mutex);
-    if (netdev_->n_rxq != netdev->requested_pairs
-        || netdev->mtu != netdev->requested_mtu
-        || netdev->numa_id != netdev->requested_numa_id) {
+    mtu = netdev->requested_mtu;
+    numa_id = netdev->requested_numa_id;
+    wants_pool = netdev->requested_pool;
+    ovs_mutex_unlock(&netdev->mutex);
+    if (wants_pool) {
+        update_pool(netdev, mtu, numa_id);
+    }
+
+    ovs_mutex_lock(&netdev->mutex);
+    if (netdev_->n_rxq != netdev->requested_pairs || netdev->mtu != mtu
+        || netdev->numa_id != numa_id) {
         netdev_vhostuser_alloc_stats(netdev, netdev->requested_pairs);
         netdev_->n_rxq = netdev->requested_pairs;
         netdev_->n_txq = netdev->requested_pairs;
-        if (netdev->mtu != netdev->requested_mtu) {
-            netdev->mtu = netdev->requested_mtu;
+        if (netdev->mtu != mtu) {
+            netdev->mtu = mtu;
             VLOG_INFO("%s: MTU set to %d", netdev_get_name(netdev_),
                       netdev->mtu);
         }
-        netdev->numa_id = netdev->requested_numa_id;
+        netdev->numa_id = numa_id;
         atomic_store_relaxed(&netdev->max_packet_len,
                              netdev->mtu + VHU_MTU_OVERHEAD);
         netdev_vhostuser_update_frontend(netdev, "mtu_request changed");
@@ -636,4 +661,20 @@ netdev_vhostuser_register_aliases(void)
     int error2 = netdev_register_provider(&dpdkvhostuserclient_class);
 
     return error ? error : error2;
+}
+
+static void
+unregister_alias(const struct netdev_class *class)
+{
+    if (netdev_unregister_provider(class->type) == EBUSY) {
+        VLOG_WARN("%s stays a name of vhostuser: ports use it; restart the "
+                  "switch to have DPDK's ports under that name", class->type);
+    }
+}
+
+void
+netdev_vhostuser_unregister_aliases(void)
+{
+    unregister_alias(&dpdkvhostuser_class);
+    unregister_alias(&dpdkvhostuserclient_class);
 }

@@ -75,6 +75,7 @@ struct vhu_dev;
 struct vhu_dev_ops;
 struct vhu_fe_vring;
 struct vhu_frontend;
+struct vhu_pool;
 
 /* Size bins of the statistics, upper limits inclusive. */
 #define VHU_SIZE_BINS                       \
@@ -190,6 +191,9 @@ struct netdev_vhostuser {
     OVSRCU_TYPE(struct netdev_vhostuser_policer *) policer; /* Ingress, or
                                                              * null. */
     OVSRCU_TYPE(struct netdev_vhostuser_qos *) qos; /* Egress, or null. */
+    struct vhu_pool *pool;      /* To receive into, or null.  Changes only in
+                                 * reconfigure, when no PMD thread has the
+                                 * port. */
     atomic_bool up_flag;        /* NETDEV_UP. */
     atomic_bool rx_flag;        /* The same, and not 'rx_held'. */
     atomic_uint max_packet_len; /* MTU + Ethernet header + VLAN tag. */
@@ -224,6 +228,7 @@ struct netdev_vhostuser {
     int numa_id;                /* Node of the guest's memory, as far as we
                                  * know: of the last guest, at first 0. */
     int requested_numa_id;
+    bool requested_pool;        /* There was a guest, and DPDK works. */
 
     /* Under 'mutex': the back-end, and what was last seen of it. */
     struct vhu_backend *backend;
@@ -255,6 +260,9 @@ int netdev_vhostuser_register(void);
 /* Registers the classes "dpdkvhostuser" (server) and "dpdkvhostuserclient"
  * (client), other names of the same thing. */
 int netdev_vhostuser_register_aliases(void);
+
+/* Undoes that, as far as no port uses them; says so if one does. */
+void netdev_vhostuser_unregister_aliases(void);
 
 /* All ports of this class, each a 'list_node' of netdev_vhostuser_list, under
  * netdev_vhostuser_list_mutex, which is taken before the mutex of a port. */

@@ -44,6 +44,7 @@ void __wrap_ovs_print_version(uint8_t min_ofp, uint8_t max_ofp);
 void
 __wrap_dpdk_init(const struct smap *other_config)
 {
+    plugin_before_dpdk(other_config);
     __real_dpdk_init(other_config);
     plugin_run(other_config);
 }

@@ -24,6 +24,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef DPDK_NETDEV
+#include <rte_version.h>
+#endif
+
 #include "coverage.h"
 #include "dpdk.h"
 #include "if-notifier.h"
@@ -31,8 +35,8 @@
 #include "openvswitch/vlog.h"
 #include "vswitch-idl.h"
 
-/* The plugin, vhostuser.so: may this process use it?
- * =================================================
+/* The plugin, vhostuser.so or vhostuser-dpdk.so: may this process use it?
+ * =====================================================================
  *
  * LD_PRELOAD puts the plugin into every program that a script starts.  Only
  * in ovs-vswitchd has it anything to do, and only in one that shares its
@@ -85,9 +89,39 @@ library_has_dpdk(void)
 }
 
 #ifdef DPDK_NETDEV
+#define PLUGIN "vhostuser-dpdk.so"
 #define BUILT_WITH_DPDK true
+
+/* The version of DPDK's binary interface: a new one comes with the release of
+ * each November. */
+#define DPDK_ABI(YEAR, MONTH) ((YEAR) + ((MONTH) >= 11))
+
+/* Returns true if the DPDK of this process is compatible with ours. */
+static bool
+check_dpdk(void)
+{
+    const char *(*get_version)(void) = dlsym(RTLD_DEFAULT, "rte_version");
+    const char *version = get_version ? get_version() : "no DPDK";
+    unsigned int year, month;
+
+    if (sscanf(version, "DPDK %u.%u", &year, &month) != 2
+        || (DPDK_ABI(year, month)
+            != DPDK_ABI(RTE_VER_YEAR, RTE_VER_MONTH))) {
+        fprintf(stderr, PLUGIN": not used: built for DPDK %d.%02d, this is "
+                "%s\n", RTE_VER_YEAR, RTE_VER_MONTH, version);
+        return false;
+    }
+    return true;
+}
 #else
+#define PLUGIN "vhostuser.so"
 #define BUILT_WITH_DPDK false
+
+static bool
+check_dpdk(void)
+{
+    return true;
+}
 #endif
 
 static bool
@@ -100,24 +134,24 @@ check_process(void)
     }
     version = library_version();
     if (!version) {
-        fprintf(stderr, "vhostuser.so: not used: this ovs-vswitchd does not "
+        fprintf(stderr, PLUGIN": not used: this ovs-vswitchd does not "
                 "share its library (take the ovs-vswitchd that comes with "
-                "vhostuser.so)\n");
+                PLUGIN")\n");
         return false;
     }
     if (strcmp(version, VERSION)) {
-        fprintf(stderr, "vhostuser.so: not used: built for Open vSwitch %s, "
+        fprintf(stderr, PLUGIN": not used: built for Open vSwitch %s, "
                 "this is %s\n", VERSION, version);
         return false;
     }
     if (library_has_dpdk() != BUILT_WITH_DPDK) {
-        fprintf(stderr, "vhostuser.so: not used: built for an Open vSwitch "
+        fprintf(stderr, PLUGIN": not used: built for an Open vSwitch "
                 "%s DPDK, this is one %s\n",
                 BUILT_WITH_DPDK ? "with" : "without",
                 BUILT_WITH_DPDK ? "without" : "with");
         return false;
     }
-    return true;
+    return check_dpdk();
 }
 
 /* Whether this process may use the plugin.  If it is an ovs-vswitchd and may
@@ -155,6 +189,9 @@ dpdk_init(const struct smap *other_config)
 {
     void (*real)(const struct smap *) = dlsym(RTLD_NEXT, "dpdk_init");
 
+    if (plugin_usable()) {
+        plugin_before_dpdk(other_config);
+    }
     if (real) {
         real(other_config);
     }

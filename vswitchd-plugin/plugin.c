@@ -20,12 +20,14 @@
 
 #include <string.h>
 
+#include "dpdk.h"
 #include "netdev.h"
 #include "netdev-vhostuser.h"
 #include "openvswitch/vlog.h"
 #include "smap.h"
 #include "sset.h"
 #include "util.h"
+#include "vhu-pool.h"
 #include "vhu-startup.h"
 #include "vswitch-idl.h"
 
@@ -42,6 +44,11 @@ has_netdev_type(const char *type)
     sset_destroy(&types);
     return found;
 }
+
+/* The names of DPDK's port types are ours, and were ours until DPDK was about
+ * to start. */
+static bool aliases_registered;
+static bool aliases_given_back;
 
 /* Registers the names of DPDK's port types, as far as 'other_config' wants
  * them and the switch has no such types of its own. */
@@ -63,11 +70,30 @@ register_aliases(const struct smap *other_config)
     if (!strcmp(value, "auto") && has_netdev_type("dpdkvhostuserclient")) {
         return;
     }
+    aliases_registered = true;
     error = netdev_vhostuser_register_aliases();
     if (error) {
         VLOG_WARN("types dpdkvhostuser and dpdkvhostuserclient not "
                   "registered (%s)", ovs_strerror(error));
     }
+}
+
+/* If DPDK is about to start, later than the switch did, gives the names of its
+ * port types back; to be called before dpdk_init().  Main thread only. */
+void
+plugin_before_dpdk(const struct smap *other_config OVS_UNUSED)
+{
+#ifdef DPDK_NETDEV
+    const char *init = smap_get_def(other_config, "dpdk-init", "false");
+
+    /* DPDK tries once only. */
+    if (aliases_registered && !aliases_given_back && !dpdk_available()
+        && (!strcasecmp(init, "true") || !strcasecmp(init, "try"))) {
+        netdev_vhostuser_unregister_aliases();
+        aliases_registered = false;
+        aliases_given_back = true;
+    }
+#endif
 }
 
 /* Registers the provider on the first call; tells it at each call what
@@ -91,11 +117,15 @@ plugin_run(const struct smap *other_config)
         /* Not INFO: OVS's own tests compare what the daemon says. */
         VLOG_DBG("ovs-vhostuser %s for Open vSwitch %s",
                  VHU_VERSION, VERSION);
+    } else if (aliases_given_back && !aliases_registered
+               && !dpdk_available()) {
+        register_aliases(other_config);
     }
     vhu_startup_set_flows(!smap_get_bool(other_config, "flow-restore-wait",
                                          false));
     netdev_vhostuser_set_other_config(other_config);
     netdev_vhostuser_run_positions();
+    vhu_pool_sweep();
 }
 
 /* The daemon is about to exit.  Main thread only. */

@@ -44,6 +44,7 @@ struct if_notifier;
 struct ovsrec_interface;
 struct smap;
 
+void plugin_before_dpdk(const struct smap *other_config);
 void plugin_run(const struct smap *other_config);
 void plugin_end(void);
 char *plugin_interface_error(const struct ovsrec_interface *);

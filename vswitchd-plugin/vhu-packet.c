@@ -25,6 +25,7 @@
 #include "ovs-thread.h"
 #include "packets.h"
 #include "util.h"
+#include "vhu-pool.h"
 
 /* Packets that are kept to be used again come in two sizes, for the common
  * MTUs and for jumbo frames.  Others are allocated to measure and not kept.
@@ -106,7 +107,12 @@ chain_write(const struct virtq_chain *chain, size_t ofs, const void *src,
 static struct dp_packet *
 packet_create(size_t allocated)
 {
+#ifdef DPDK_NETDEV
+    /* An mbuf is aligned; on Linux free() is right all the same. */
+    struct dp_packet *packet = xmalloc_cacheline(sizeof *packet + allocated);
+#else
     struct dp_packet *packet = xmalloc(sizeof *packet + allocated);
+#endif
 
     dp_packet_use_stub(packet, packet + 1, allocated);
     return packet;
@@ -205,20 +211,37 @@ vhu_packet_new(size_t size)
     return packet_get(packet_cache_get_or_create(), size);
 }
 
-/* Deletes all packets of 'batch', or keeps them to be used again. */
+/* Returns true if 'packet' is from a pool of DPDK, ours or not. */
+static inline ALWAYS_INLINE bool
+packet_is_pooled(const struct dp_packet *packet OVS_UNUSED)
+{
+#ifdef DPDK_NETDEV
+    return packet->source == DPBUF_DPDK;
+#else
+    return false;
+#endif
+}
+
+/* Deletes all packets of 'batch', or keeps them to be used again: those from a
+ * pool there, others here. */
 void
 vhu_packets_recycle(struct dp_packet_batch *batch)
 {
     struct packet_cache *cache = *packet_cache_get();
     struct dp_packet *packet;
-
-    if (!cache) {
-        dp_packet_delete_batch(batch, true);
-        return;
-    }
+    size_t n_pooled = 0;
 
     DP_PACKET_BATCH_FOR_EACH (i, packet, batch) {
-        packet_put(cache, packet);
+        if (packet_is_pooled(packet)) {
+            batch->packets[n_pooled++] = packet;
+        } else if (OVS_LIKELY(cache)) {
+            packet_put(cache, packet);
+        } else {
+            dp_packet_delete(packet);
+        }
+    }
+    if (n_pooled) {
+        vhu_pool_give_back(batch->packets, n_pooled);
     }
     batch->count = 0;
 }
@@ -241,19 +264,56 @@ prefetch_rest(const struct virtq_chain *chain, size_t size)
     }
 }
 
+/* Takes as many packets as there are 'chains' out of 'pool', which may be
+ * null, if each is long enough for what is in any of them. */
+static inline ALWAYS_INLINE bool
+take_from_pool(struct vhu_pool *pool, const struct virtq_chain chains[],
+               size_t n, size_t hdr_len, struct dp_packet *packets[])
+{
+    size_t max_size;
+
+    if (!pool || !n) {
+        return false;
+    }
+    max_size = hdr_len + vhu_pool_get_room(pool);
+    for (size_t i = 0; i < n; i++) {
+        if (OVS_UNLIKELY(chains[i].size > max_size)) {
+            return false;
+        }
+    }
+    return vhu_pool_take(pool, packets, n);
+}
+
+/* Makes 'packet', just taken out of a pool, one of 'size' bytes. */
+static inline ALWAYS_INLINE void
+pooled_packet_init(struct dp_packet *packet, size_t size)
+{
+    dp_packet_set_size(packet, size);
+    dp_packet_reset_offsets(packet);
+    dp_packet_reset_cutlen(packet);
+    ovs_packet_reset_offload(packet);
+    packet->packet_type = htonl(PT_ETH);
+}
+
 /* Copies the packets in 'chains' into new packets at the end of 'batch',
  * which must have room for 'n' more.  A header of 'hdr_len' bytes precedes
  * each packet; however the driver spread it over its descriptors, it is
  * skipped.
+ *
+ * All of the new packets come from 'pool' or, if it is null or that is not
+ * possible, none.
  *
  * Returns the number of chains that hold no packet that a switch could
  * forward, because they are unusable, too short or too long; these are left
  * out. */
 size_t
 vhu_packets_from_chains(const struct virtq_chain chains[], size_t n,
-                        size_t hdr_len, struct dp_packet_batch *batch)
+                        size_t hdr_len, struct vhu_pool *pool,
+                        struct dp_packet_batch *batch)
 {
     struct packet_cache *cache = packet_cache_get_or_create();
+    struct dp_packet *pooled[VIRTQ_MAX_BURST];
+    bool use_pool = take_from_pool(pool, chains, n, hdr_len, pooled);
     size_t n_bad = 0;
 
     for (size_t i = 0; i < n; i++) {
@@ -268,7 +328,12 @@ vhu_packets_from_chains(const struct virtq_chain chains[], size_t n,
             continue;
         }
 
-        packet = packet_get(cache, len);
+        if (use_pool) {
+            packet = pooled[i - n_bad];
+            pooled_packet_init(packet, len);
+        } else {
+            packet = packet_get(cache, len);
+        }
         if (OVS_LIKELY(chain->segs[0].len == chain->size)) {
             memcpy(dp_packet_data(packet), chain->segs[0].va + hdr_len, len);
         } else if (chain->n_segs == 2 && chain->segs[0].len == hdr_len) {
@@ -278,7 +343,59 @@ vhu_packets_from_chains(const struct virtq_chain chains[], size_t n,
         }
         batch->packets[batch->count++] = packet;
     }
+    if (OVS_UNLIKELY(use_pool && n_bad)) {
+        vhu_pool_give_back(&pooled[n - n_bad], n_bad);
+    }
     return n_bad;
+}
+
+/* OVS takes a packet in several pieces for one in a single piece: when it
+ * pushes or pops a header, it makes the length of the first piece that of the
+ * packet.  As a driver fills all pieces but the last, we know what it must be.
+ * A packet that has been cut short cannot be mended. */
+bool
+vhu_packet_mend(struct dp_packet *packet OVS_UNUSED)
+{
+#ifdef DPDK_NETDEV
+    struct rte_mbuf *first = &packet->mbuf;
+    uint32_t rest = 0;
+
+    for (const struct rte_mbuf *piece = first->next; piece;
+         piece = piece->next) {
+        rest += piece->data_len;
+    }
+    if (first->pkt_len == first->data_len + rest) {
+        return true;
+    } else if (first->data_len == (uint16_t) first->pkt_len
+               && first->pkt_len == first->buf_len - first->data_off + rest) {
+        first->data_len = first->pkt_len - rest;
+        return true;
+    }
+#endif
+    return false;
+}
+
+void
+vhu_packet_copy(const struct dp_packet *packet, size_t ofs, void *dst,
+                size_t n)
+{
+#ifdef DPDK_NETDEV
+    for (const struct rte_mbuf *piece = &packet->mbuf; piece && n;
+         piece = piece->next) {
+        if (ofs < piece->data_len) {
+            size_t len = MIN(piece->data_len - ofs, n);
+
+            memcpy(dst, rte_pktmbuf_mtod_offset(piece, uint8_t *, ofs), len);
+            dst = (uint8_t *) dst + len;
+            n -= len;
+            ofs = 0;
+        } else {
+            ofs -= piece->data_len;
+        }
+    }
+#else
+    memcpy(dst, (const uint8_t *) dp_packet_data(packet) + ofs, n);
+#endif
 }
 
 /* Writes the header of a packet that takes 'n_chains' into the first of
@@ -301,15 +418,46 @@ put_net_hdr(const struct virtq_chain *chain, const struct vhu_net_hdr *hdr,
     }
 }
 
-/* Writes the 'n' bytes at 'data' behind the header in 'chain', which has room
- * for them. */
+/* Copies 'n' bytes of 'packet', from byte 'skip' on, to byte 'ofs' of the
+ * buffers of 'chain', which has room for them. */
+static void
+chain_write_packet(const struct virtq_chain *chain, size_t ofs,
+                   const struct dp_packet *packet, size_t skip, size_t n)
+{
+    if (OVS_LIKELY(!vhu_packet_is_split(packet))) {
+        chain_write(chain, ofs,
+                    (const uint8_t *) dp_packet_data(packet) + skip, n);
+        return;
+    }
+    for (size_t i = 0; i < chain->n_segs && n; i++) {
+        const struct virtq_seg *seg = &chain->segs[i];
+
+        if (ofs < seg->len) {
+            size_t len = MIN(seg->len - ofs, n);
+
+            vhu_packet_copy(packet, skip, seg->va + ofs, len);
+            skip += len;
+            n -= len;
+            ofs = 0;
+        } else {
+            ofs -= seg->len;
+        }
+    }
+}
+
+/* Writes 'packet', of 'n' bytes, behind the header in 'chain', which has room
+ * for it. */
 static inline ALWAYS_INLINE void
-put_data(const struct virtq_chain *chain, size_t hdr_len, const void *data,
-         size_t n)
+put_data(const struct virtq_chain *chain, size_t hdr_len,
+         const struct dp_packet *packet, size_t n)
 {
     const struct virtq_seg *segs = chain->segs;
+    const void *data = dp_packet_data(packet);
 
-    if (OVS_LIKELY(segs[0].len >= hdr_len && segs[0].len - hdr_len >= n)) {
+    if (OVS_UNLIKELY(vhu_packet_is_split(packet))) {
+        chain_write_packet(chain, hdr_len, packet, 0, n);
+    } else if (OVS_LIKELY(segs[0].len >= hdr_len
+                          && segs[0].len - hdr_len >= n)) {
         memcpy(segs[0].va + hdr_len, data, n);
     } else if (chain->n_segs == 2 && segs[0].len == hdr_len) {
         memcpy(segs[1].va, data, n);
@@ -340,8 +488,7 @@ packet_to_several_chains(const struct dp_packet *packet,
                          bool *sent)
 {
     size_t left = hdr->len + dp_packet_size(packet);
-    const uint8_t *data = dp_packet_data(packet);
-    size_t n_used;
+    size_t done, n_used;
 
     *sent = false;
     for (n_used = 0; left; n_used++) {
@@ -356,11 +503,11 @@ packet_to_several_chains(const struct dp_packet *packet,
     }
 
     put_net_hdr(&chains[0], hdr, n_used);
-    chain_write(&chains[0], hdr->len, data, used_len[0] - hdr->len);
-    data += used_len[0] - hdr->len;
+    done = used_len[0] - hdr->len;
+    chain_write_packet(&chains[0], hdr->len, packet, 0, done);
     for (size_t i = 1; i < n_used; i++) {
-        chain_write(&chains[i], 0, data, used_len[i]);
-        data += used_len[i];
+        chain_write_packet(&chains[i], 0, packet, done, used_len[i]);
+        done += used_len[i];
     }
     *sent = true;
     return n_used;
@@ -373,8 +520,8 @@ packet_to_several_chains(const struct dp_packet *packet,
  * Stores in '*fill' how far that went: with how many packets and chains it is
  * done, the length that each chain was used with, and which of these packets
  * fit nowhere, so that trying again is of no use: because, without mergeable
- * buffers, the next chain is too small, or because 'n_chains' is as many as
- * there can be and they are too few.
+ * buffers, the next chain is too small, because 'n_chains' is as many as there
+ * can be and they are too few, or because it is in pieces that make no sense.
  *
  * A chain that no packet can begin in is used with length 0. */
 void
@@ -396,9 +543,12 @@ vhu_packets_to_chains(struct dp_packet *const packets[], size_t n_packets,
         }
         if (OVS_UNLIKELY(!chain_can_begin(chain, hdr->len))) {
             fill->used_len[c++] = 0;
+        } else if (OVS_UNLIKELY(vhu_packet_is_split(packets[i]))
+                   && !vhu_packet_mend(packets[i])) {
+            fill->unfit |= UINT64_C(1) << i++;
         } else if (OVS_LIKELY(size <= chain->size - hdr->len)) {
             put_net_hdr(chain, hdr, 1);
-            put_data(chain, hdr->len, dp_packet_data(packets[i]), size);
+            put_data(chain, hdr->len, packets[i], size);
             fill->used_len[c++] = hdr->len + size;
             i++;
         } else {

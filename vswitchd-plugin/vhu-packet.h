@@ -36,17 +36,20 @@
  * one block, and not two as from dp_packet_new(), and a thread that receives
  * packets also keeps those that it has sent, and receives into them again.
  * Whatever happens in between, anyone may free or reallocate each of them as
- * any other packet. */
+ * any other packet.
+ *
+ * In a switch with DPDK packets come from a pool, see vhu-pool.h, if the
+ * caller has one. */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dp-packet.h"
 #include "virtio-spec.h"
 #include "virtq.h"
 
-struct dp_packet;
-struct dp_packet_batch;
+struct vhu_pool;
 
 /* Least bytes of headroom in a packet from a guest, as in one from DPDK: the
  * switch may put an outer header in front of it without moving it. */
@@ -88,7 +91,8 @@ struct vhu_fill {
 };
 
 size_t vhu_packets_from_chains(const struct virtq_chain chains[], size_t n,
-                               size_t hdr_len, struct dp_packet_batch *batch);
+                               size_t hdr_len, struct vhu_pool *pool,
+                               struct dp_packet_batch *batch);
 void vhu_packets_to_chains(struct dp_packet *const packets[], size_t n_packets,
                            const struct virtq_chain chains[], size_t n_chains,
                            const struct vhu_net_hdr *hdr,
@@ -96,5 +100,24 @@ void vhu_packets_to_chains(struct dp_packet *const packets[], size_t n_packets,
 
 struct dp_packet *vhu_packet_new(size_t size);
 void vhu_packets_recycle(struct dp_packet_batch *batch);
+
+/* Returns true if 'packet' is in several pieces, as one that a DPDK port has
+ * received may be.  OVS forwards it, but does not know. */
+static inline bool
+vhu_packet_is_split(const struct dp_packet *packet OVS_UNUSED)
+{
+#ifdef DPDK_NETDEV
+    return packet->mbuf.nb_segs > 1;
+#else
+    return false;
+#endif
+}
+
+/* For packets in several pieces.  The first makes the lengths of the pieces
+ * right, or returns false if that is impossible; the second copies 'n' bytes
+ * of such a packet, from byte 'ofs' on, to 'dst'. */
+bool vhu_packet_mend(struct dp_packet *packet);
+void vhu_packet_copy(const struct dp_packet *packet, size_t ofs, void *dst,
+                     size_t n);
 
 #endif /* vhu-packet.h */

@@ -34,6 +34,7 @@
 #include "vhu-frontend.h"
 #include "vhu-mem.h"
 #include "vhu-names.h"
+#include "vhu-pool.h"
 #include "vhu-trace.h"
 #include "virtio-spec.h"
 #include "virtq.h"
@@ -249,6 +250,11 @@ put_connection(struct ds *s, const struct netdev_vhostuser *netdev)
                   reason ? reason : "");
     ds_put_format(s, "  %-18s %d rx, %d tx, MTU %d\n", "queues",
                   netdev->up.n_rxq, netdev->up.n_txq, netdev->mtu);
+    if (netdev->pool) {
+        ds_put_format(s, "  %-18s ", "pool");
+        vhu_pool_format(netdev->pool, s);
+        ds_put_char(s, '\n');
+    }
     if (netdev->options_error) {
         ds_put_format(s, "  %-18s not in effect: %s\n", "new options",
                       netdev->options_error);
