@@ -18,7 +18,7 @@ tests_vhutest_SOURCES = tests/vhutest.c tests/vhutest.h
 
 # One line a test.  (Uncomment yours when its file is there.)
 tests_vhutest_SOURCES += tests/test-netdev-vhostuser-drv.c
-tests_vhutest_SOURCES += tests/test-netdev-vhostuser-io.c
+tests_vhutest_SOURCES += tests/test-netdev-vhostuser-io.c tests/test-eal.h
 tests_vhutest_SOURCES += tests/test-vhu-backend.c
 tests_vhutest_SOURCES += tests/test-vhu-backend-load.c
 tests_vhutest_SOURCES += tests/test-vhu-backend-log.c
@@ -65,6 +65,29 @@ tests_vhutest_SOURCES += tests/virtq-mock-packed.c
 tests_vhutest_LDADD = $(PLUGIN_LIBS) $(OVS_LIBOPENVSWITCH) $(OVS_LIBS)
 VHU_OBJECTS += $(tests_vhutest_OBJECTS)
 
+# The tests of what knows packets once more, for a switch with DPDK.
+if WITH_DPDK
+check_PROGRAMS += tests/vhutest-dpdk
+tests_vhutest_dpdk_SOURCES = tests/vhutest.c tests/vhutest.h
+tests_vhutest_dpdk_SOURCES += tests/test-eal.h
+tests_vhutest_dpdk_SOURCES += tests/test-netdev-vhostuser-drv.c
+tests_vhutest_dpdk_SOURCES += tests/test-netdev-vhostuser-io.c
+tests_vhutest_dpdk_SOURCES += tests/test-vhu-packet.c
+tests_vhutest_dpdk_SOURCES += tests/test-vhu-pieces.c
+tests_vhutest_dpdk_SOURCES += tests/test-vhu-pool.c
+tests_vhutest_dpdk_SOURCES += tests/virtq-drv-fixture.h
+tests_vhutest_dpdk_SOURCES += tests/virtq-fixture.h
+tests_vhutest_dpdk_SOURCES += tests/virtq-mock.c tests/virtq-mock.h
+tests_vhutest_dpdk_SOURCES += tests/virtq-mock-device.c
+tests_vhutest_dpdk_SOURCES += tests/virtq-mock-device.h
+tests_vhutest_dpdk_SOURCES += tests/virtq-mock-packed.c
+tests_vhutest_dpdk_CPPFLAGS = $(DPDK_CPPFLAGS)
+tests_vhutest_dpdk_CFLAGS = $(DPDK_CFLAGS)
+tests_vhutest_dpdk_LDADD = $(PLUGIN_DPDK_LIBS) $(OVS_DPDK_LIBOPENVSWITCH) \
+	$(OVS_DPDK_LIBS)
+VHU_DPDK_OBJECTS += $(tests_vhutest_dpdk_OBJECTS)
+endif
+
 # Autotest files, in the order of tests/testsuite.at.
 TESTSUITE_AT = \
 	tests/testsuite.at \
@@ -84,6 +107,7 @@ TESTSUITE_AT = \
 	tests/qos.at \
 	tests/tool.at \
 	tests/plugin.at \
+	tests/dpdk.at \
 	tests/netdev.at \
 	tests/front-end-port.at
 TESTSUITE = $(srcdir)/tests/testsuite
@@ -161,8 +185,7 @@ VARIANT = \
 	$(MKDIR_P) variants && $(MAKE) -s distdir distdir=variants/src && \
 	$(MKDIR_P) variants/$$v && cd variants/$$v && \
 	if test ! -f Makefile; then \
-		../src/configure -q --enable-Werror --with-ovs=$(OVS_SRCDIR) \
-			--with-ovs-build=$(OVS_BUILDDIR) $$args; \
+		../src/configure -q --enable-Werror $(OVS_TREES) $$args; \
 	fi && $(MAKE)
 # Compile without a warning, also one that says that a lock is missing.
 check-gcc: all
@@ -178,21 +201,27 @@ check-sparse: all
 	rm variants/include/sys/socket.h && \
 	export REAL_CC='$(CC)' \
 		CHECK="sparse -Wsparse-error -I$$PWD/variants/include" && \
-	v=sparse args='CC=cgcc'; $(VARIANT) $(noinst_LIBRARIES)
+	v=sparse args='CC=cgcc --with-dpdk=no'; $(VARIANT) $(noinst_LIBRARIES)
 # Unit and protocol tests with AddressSanitizer, UndefinedBehaviorSanitizer and,
 # as that cannot be combined with the first, ThreadSanitizer.
 SANITIZER_TESTSUITEFLAGS = $(TESTSUITEFLAGS)
 check-sanitizers: all
-	+@v=asan args='--enable-sanitizers=address,undefined'; $(VARIANT) \
+	+@v=asan args='--with-dpdk=no --enable-sanitizers=address,undefined'; $(VARIANT) \
 		check TESTSUITEFLAGS="$(SANITIZER_TESTSUITEFLAGS)"
 check-tsan: all
-	+@v=tsan args='CC=clang --enable-sanitizers=thread'; $(VARIANT) \
+	+@v=tsan args='CC=clang --with-dpdk=no --enable-sanitizers=thread'; $(VARIANT) \
 		check TESTSUITEFLAGS="$(SANITIZER_TESTSUITEFLAGS)"
 clean-variants:
 	-chmod -R u+w variants 2>/dev/null
 	rm -rf variants
 CLEAN_LOCAL += clean-variants
-.PHONY: check-ovs check-includes check-style check-gcc check-clang \
+# All tests of what is built for a switch with DPDK, and all system tests with
+# that daemon.
+check-dpdk: all ovs-shared-dpdk $(check_PROGRAMS)
+	$(MAKE) check-testsuite TESTSUITEFLAGS='-k dpdk'
+	VHU_BUILDDIR=$(abs_builddir) VHU_SWITCH=ours-dpdk \
+		$(PYTHON3) -m pytest -q -ra $(abs_top_srcdir)/tests/system
+.PHONY: check-dpdk check-ovs check-includes check-style check-gcc check-clang \
 	check-sparse check-sanitizers check-tsan
 
 # The long forms of those system tests where peers come and go.

@@ -27,10 +27,12 @@
 #include "ovs-thread.h"
 #include "packets.h"
 #include "seq.h"
+#include "test-eal.h"
 #include "timeval.h"
 #include "util.h"
 #include "vhu-dev.h"
 #include "vhu-packet.h"
+#include "vhu-pool.h"
 #include "vhutest.h"
 #include "virtq-fixture.h"
 
@@ -338,6 +340,50 @@ test_rarp(void)
     port_uninit(&port);
     printf("ok\n");
 }
+
+#ifdef DPDK_NETDEV
+/* Receives one batch and checks that all of its 'n' packets have 'source'. */
+static void
+recv_source(struct port *port, size_t n, enum dp_packet_source source)
+{
+    struct dp_packet_batch batch;
+    struct dp_packet *packet;
+
+    dp_packet_batch_init(&batch);
+    CHECK_EQ(netdev_vhostuser_rxq_recv(&port->rxq.up, &batch, NULL), 0);
+    CHECK_EQ(dp_packet_batch_size(&batch), n);
+    DP_PACKET_BATCH_FOR_EACH (i, packet, &batch) {
+        CHECK_EQ(packet->source, source);
+    }
+    vhu_packets_recycle(&batch);
+}
+
+/* O-12: with a pool, packets come from there, but not those that are in a
+ * batch with a RARP packet, which is on the heap. */
+static void
+test_pool(void)
+{
+    const struct eth_addr mac = ETH_ADDR_C(52,54,00,12,34,56);
+    struct vhu_pool *pool;
+    struct port port;
+
+    test_eal_start("256");
+    pool = vhu_pool_get("vm0", 1500, 0);
+    port_init(&port, VIRTQ_DEVICE_READS, 64, VIRTIO_BIT(VIRTIO_F_VERSION_1));
+    port.netdev.pool = pool;
+
+    add_bufs(&port, 40, 60, 0);
+    recv_source(&port, 32, DPBUF_DPDK);
+    ask_for_rarp(&port, mac);
+    recv_source(&port, 9, DPBUF_STUB);
+    add_bufs(&port, 1, 60, 0);
+    recv_source(&port, 1, DPBUF_DPDK);
+    test_eal_check_pools(1, 0);
+    vhu_pool_put(pool);
+    port_uninit(&port);
+    printf("ok\n");
+}
+#endif
 
 static void
 test_recv_policing(void)
@@ -731,6 +777,9 @@ test_netdev_vhostuser_io_main(int argc, char *argv[])
         { "recv-not-ready", test_recv_not_ready },
         { "recv-policing", test_recv_policing },
         { "rarp", test_rarp },
+#ifdef DPDK_NETDEV
+        { "pool", test_pool },
+#endif
         { "send", test_send },
         { "sizes", test_sizes },
         { "send-mergeable", test_send_mergeable },

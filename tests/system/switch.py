@@ -15,9 +15,10 @@
 """A private Open vSwitch: its own database, daemon, directory and network
 namespace.  Nothing of it is shared with a switch that runs on this machine.
 
-Two kinds exist: "ours" is ovs-vswitchd with this project's provider, from
-the build directory that VHU_BUILDDIR names; "dpdk" is Debian's daemon with
-DPDK, whose ports ours are compared with (VHU_SWITCH=dpdk).
+Three kinds exist, of which VHU_SWITCH names one: "ours" is ovs-vswitchd with
+this project's provider, from the build directory that VHU_BUILDDIR names;
+"ours-dpdk" is the same with DPDK; "dpdk" is Debian's daemon with DPDK, whose
+ports ours are compared with.
 """
 
 import glob
@@ -49,8 +50,9 @@ def daemon_path(kind):
     """The path of the daemon of this kind."""
     if kind == "dpdk":
         return DPDK_DAEMON
+    name = "ovs-vswitchd-dpdk" if kind == "ours-dpdk" else "ovs-vswitchd"
     return os.environ.get("VHU_DAEMON") or os.path.join(
-        build_directory(), "vswitchd-plugin", "ovs-vswitchd")
+        build_directory(), "vswitchd-plugin", name)
 
 
 def ovs_directories():
@@ -124,11 +126,18 @@ class Switch:
         # Idle PMD threads sleep for moments: the guests need the CPU, too.
         self.other_config = ["pmd-maxsleep=100", "pmd-sleep-max=100",
                              f"pmd-cpu-mask={pmd_mask}", *other_config]
-        if self.kind == "dpdk":
-            self.other_config += [
-                "dpdk-init=true",
-                "dpdk-extra=--no-pci --no-huge --legacy-mem -m 2048 "
-                f"--file-prefix={os.path.basename(self.directory)}"]
+        if self.kind != "ours":
+            if not any("dpdk-extra=" in item for item in other_config):
+                self.dpdk_extra("--no-huge --legacy-mem -m "
+                                + ("2048" if self.kind == "dpdk" else "1024"))
+            if "dpdk-init=false" not in other_config:
+                self.other_config.append("dpdk-init=true")
+
+    def dpdk_extra(self, options):
+        """Has EAL run with 'options', and without the machine's devices."""
+        self.other_config.append(
+            f"dpdk-extra=--no-pci {options} "
+            f"--file-prefix={os.path.basename(self.directory)}")
 
     # Files.
 
