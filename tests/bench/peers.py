@@ -107,14 +107,19 @@ class Pinned(Testpmd):
 
 
 class Peers(Pinned):
-    """The two guests of a case."""
+    """The guests of a case."""
 
     def __init__(self, paths, case, core=1, devices=None):
         if devices is None:
-            devices = [self.virtio_user(i, paths[i], case) for i in (0, 1)]
+            guests = (0,) if case.action == "ring" else (0, 1)
+            devices = [self.virtio_user(i, paths[i], case) for i in guests]
         options = [f"--rxq={case.queues}", f"--txq={case.queues}",
-                   f"--eth-peer=0,{MACS[1]}", f"--eth-peer=1,{MACS[0]}",
+                   f"--eth-peer=0,{MACS[1]}",
                    f"--txpkts={min(case.size, 2000)}"]
+        if case.action == "ring":
+            options.append("--port-topology=loop")
+        else:
+            options.append(f"--eth-peer=1,{MACS[0]}")
         if case.size > 2000:
             options += ["--mbuf-size=9728", f"--max-pkt-len={case.size}"]
         if case.flows > 1:

@@ -46,7 +46,9 @@ class Case:
     flows: int = 1
     forward: str = "io"
     commands: tuple = ()
-    action: str = "output"      # Of the switch: output, NORMAL, vlan or drop.
+    # Of the switch: output, NORMAL, vlan or drop; with "ring" there is one
+    # guest, and what it sends goes to a DPDK port and comes back from there.
+    action: str = "output"
 
     @property
     def packed(self):
@@ -80,6 +82,9 @@ CASES = [
     # What is received into does not come back to the port, as if the packets
     # went to a port of another type.
     Case("64 split, dropped", forward="txonly", action="drop"),
+    # The mbufs of a net_ring come back to the port as they were sent.
+    Case("64 split, DPDK port", action="ring"),
+    Case("1518 split, DPDK port", size=1518, action="ring"),
 ]
 QUICK = CASES[:1]
 
@@ -144,7 +149,7 @@ class SwitchSystem(System):
         """PMD threads never sleep here; OVS-DPDK has hugepages."""
         settings = [item for item in self.ovs.other_config
                     if "sleep" not in item and "dpdk-extra" not in item]
-        if self.kind == "dpdk":
+        if self.kind != "ours":
             settings += ["dpdk-socket-mem=1024",
                          "dpdk-extra=--no-pci --in-memory"]
         self.ovs.other_config = settings
@@ -158,7 +163,13 @@ class SwitchSystem(System):
         """Adds the two ports."""
         mtu = {512: None, 64: None}.get(self.case.size, self.case.size + 100)
         for i, path in enumerate(self.paths):
-            self.ovs.add_port(f"vm{i}", path=path, mtu=mtu)
+            if i and self.case.action == "ring":
+                self.ovs.vsctl("add-port", "br0", "vm1", "--", "set",
+                               "Interface", "vm1", "type=dpdk",
+                               "options:dpdk-devargs=net_ring0",
+                               "options:n_rxq=2")
+            else:
+                self.ovs.add_port(f"vm{i}", path=path, mtu=mtu)
 
     def add_flows(self):
         """Makes the switch forward as the case says."""
@@ -224,6 +235,12 @@ class SwitchSystem(System):
 class Ours(SwitchSystem):
     """Our port in our daemon."""
     name = "ours"
+
+
+class OursDpdk(SwitchSystem):
+    """Our port in our daemon for a switch with DPDK."""
+    name = "ours-dpdk"
+    kind = "ours-dpdk"
 
 
 class OvsDpdk(SwitchSystem):
@@ -374,7 +391,7 @@ class DpdkVhost(System):
         return {"busy": float(match[1])}
 
 
-SYSTEMS = [Ours, OvsDpdk, Tap, Bounce, DpdkVhost, Limit]
+SYSTEMS = [Ours, OursDpdk, OvsDpdk, Tap, Bounce, DpdkVhost, Limit]
 
 
 def make_directory():
