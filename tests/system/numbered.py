@@ -44,9 +44,10 @@ def datapath_drops(switch):
 
 def complaints(switch, since=0, allowed=None):
     """The warnings and errors of our modules in the log from 'since' on,
-    without those that match 'allowed'."""
+    without those that match 'allowed', and without the sums of what was not
+    logged, which may have been of any level."""
     return [line for line in switch.log()[since:].splitlines()
-            if re.search(OURS + "(WARN|ERR|EMER)", line)
+            if re.search(OURS + r"(WARN|ERR|EMER)\|(?!Dropped \d+ log )", line)
             and not (allowed and re.search(allowed, line))]
 
 

@@ -105,13 +105,18 @@ def test_memory_zeroed(switch, frontends):
             sender.stop()
         start_over(victim)
         other.take_received()
-        other.transmit(frame(2, 1, payload=struct.pack(">I", number)))
         want = frame(2, 1, payload=struct.pack(">I", number))
-        assert victim.receive(1, accept=lambda p, want=want: p == want)
+
+        def arrives(want=want):
+            # The first ones may come before the port knows its queues again.
+            other.transmit(want)
+            return victim.receive(1, timeout=0.2,
+                                  accept=lambda p: p == want)
+        wait_for(arrives, 10, "packets to the victim")
     exchange(victim, other)
     # One line for each start at most, if the ring makes no sense then.
     lines = complaints(switch, begin)
-    assert all("|victim: vring " in line for line in lines)
+    assert not [line for line in lines if "|victim: vring " not in line]
     assert len(lines) <= 2 * times
 
 
