@@ -39,6 +39,10 @@ VLOG_DEFINE_THIS_MODULE(vhu_conn);
 /* A connection that ends sooner than this counts as a failed attempt. */
 #define VHU_CONN_STABLE 2000            /* ms */
 
+/* The longest pause after one that worked until the peer closed it, which may
+ * have been restarted. */
+#define VHU_CONN_MAX_WORKED 100         /* ms */
+
 /* How often a server looks whether its socket still exists. */
 #define VHU_CONN_CHECK_INTERVAL 1000    /* ms */
 
@@ -102,7 +106,7 @@ static void vhu_conn_set_waiting(struct vhu_conn *);
 static void vhu_conn_accept(struct vhu_conn *);
 static void vhu_conn_attempt_failed(struct vhu_conn *, int error,
                                     char *reason);
-static void vhu_conn_raise_penalty(struct vhu_conn *);
+static void vhu_conn_raise_penalty(struct vhu_conn *, int max);
 static long long int vhu_conn_next_attempt(const struct vhu_conn *);
 
 static const char *vhu_conn_peer(const struct vhu_conn *);
@@ -110,6 +114,7 @@ static enum vlog_level vhu_conn_level(const struct vhu_conn *);
 static void vhu_conn_up(struct vhu_conn *, int fd);
 static void vhu_conn_lost(struct vhu_conn *, char *reason);
 static void vhu_conn_down(struct vhu_conn *, char *reason);
+static void vhu_conn_down__(struct vhu_conn *, char *reason, bool restarts);
 static void vhu_conn_set_status(struct vhu_conn *, enum vlog_level,
                                 char *status);
 static void vhu_conn_update_reason(struct vhu_conn *);
@@ -291,7 +296,7 @@ vhu_conn_disconnect(struct vhu_conn *conn, const char *reason)
     if (conn->stream) {
         vhu_conn_down(conn, xstrdup(reason));
         if (!conn->penalty) {
-            vhu_conn_raise_penalty(conn);
+            vhu_conn_raise_penalty(conn, VHU_CONN_MAX_BACKOFF);
         }
     }
 }
@@ -460,7 +465,7 @@ vhu_conn_accept(struct vhu_conn *conn)
             /* Out of file descriptors, most likely.  The connection stays
              * where it is, so without a pause we would be back at once. */
             conn->accept_failed = true;
-            vhu_conn_raise_penalty(conn);
+            vhu_conn_raise_penalty(conn, VHU_CONN_MAX_BACKOFF);
             vhu_conn_set_status(conn, VLL_WARN, xasprintf(
                 "cannot accept a connection at %s: %s", conn->config.path,
                 ovs_strerror(error)));
@@ -504,10 +509,10 @@ vhu_conn_attempt_failed(struct vhu_conn *conn, int error, char *reason)
 }
 
 static void
-vhu_conn_raise_penalty(struct vhu_conn *conn)
+vhu_conn_raise_penalty(struct vhu_conn *conn, int max)
 {
     conn->penalty = (!conn->penalty ? VHU_CONN_MIN_BACKOFF
-                     : MIN(2 * conn->penalty, VHU_CONN_MAX_BACKOFF));
+                     : MIN(2 * conn->penalty, max));
     conn->not_before = MAX(conn->not_before, time_msec() + conn->penalty);
 }
 
@@ -571,7 +576,7 @@ vhu_conn_lost(struct vhu_conn *conn, char *reason)
     } else {
         conn->n_failed = 0;
     }
-    vhu_conn_down(conn, reason);
+    vhu_conn_down__(conn, reason, conn->works);
     if (conn->n_failed == VHU_CONN_MAX_FAILED) {
         VLOG_WARN_RL(&conn->rl, "%s: %s", conn->name, conn->reason);
     }
@@ -581,6 +586,13 @@ vhu_conn_lost(struct vhu_conn *conn, char *reason)
 static void
 vhu_conn_down(struct vhu_conn *conn, char *reason)
 {
+    vhu_conn_down__(conn, reason, false);
+}
+
+/* The same; 'restarts' says that the peer is welcome to come back soon. */
+static void
+vhu_conn_down__(struct vhu_conn *conn, char *reason, bool restarts)
+{
     long long int now = time_msec();
 
     vhu_stream_destroy(conn->stream);
@@ -588,7 +600,8 @@ vhu_conn_down(struct vhu_conn *conn, char *reason)
     conn->seqno++;
     conn->next_try = now;
     if (now - conn->since < VHU_CONN_STABLE) {
-        vhu_conn_raise_penalty(conn);
+        vhu_conn_raise_penalty(conn, (restarts ? VHU_CONN_MAX_WORKED
+                                      : VHU_CONN_MAX_BACKOFF));
     } else {
         conn->penalty = 0;
     }

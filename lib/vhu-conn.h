@@ -52,7 +52,8 @@
  * more file descriptors than a message may carry is disconnected, and one that
  * sends without a pause gets no more than its share: see vhu-stream.h.  A
  * connection that failed soon after it came up is backed off like one that
- * could not be made.
+ * could not be made, or for 100 ms at most if it worked until the peer closed
+ * it.
  *
  * A connection whose peer has gone, or has not sent one message in
  * VHU_STREAM_TIMEOUT milliseconds, gives way to a new one: whoever connects

@@ -337,6 +337,30 @@ test_client_leaving(void)
     unlink(SOCK);
 }
 
+/* A peer with which it works may come back soon, however often. */
+static void
+test_client_restarting(void)
+{
+    struct vhu_conn *conn = make_client(SOCK);
+    int fd = peer_listen(SOCK);
+    bool soon = true;
+
+    for (int i = 0; i < 10; i++) {
+        long long int start = time_msec();
+
+        drive(conn, 2500, is_up);
+        assert(vhu_conn_is_connected(conn));
+        soon &= time_msec() - start < 500;
+        vhu_conn_set_works(conn);
+        close(accept(fd, NULL, NULL));
+        drive(conn, 2500, is_down);
+    }
+    printf("%s\n", soon ? "soon" : "late");
+    vhu_conn_destroy(conn);
+    close(fd);
+    unlink(SOCK);
+}
+
 /* Attempts that fail are logged once per reason.  (The output is the log.) */
 static void
 test_client_log(void)
@@ -772,6 +796,7 @@ static const struct vhu_test tests[] = {
     { "client-appears", test_client_appears },
     { "client-refused", test_client_refused },
     { "client-leaving", test_client_leaving },
+    { "client-restarting", test_client_restarting },
     { "client-log", test_client_log },
     { "long-path", test_long_path },
     { "server-path", test_server_path },
