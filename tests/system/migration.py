@@ -178,12 +178,15 @@ class Traveller:
         mtu = self.options["host_mtu"] or None
         self.guest.configure(ADDRESS + "/24", mtu=mtu,
                              queues=self.options["queues"])
-        # Room for what nobody reads, see hold_data().
+        # Room for what nobody reads, see hold_data(), and more, since TCP
+        # resets connections when it is short of memory.
         self.guest.run(
             "echo '4096 8388608 8388608' > /proc/sys/net/ipv4/tcp_rmem; "
+            "echo '10000 15000 20000' > /proc/sys/net/ipv4/tcp_mem; "
             "dd if=/dev/urandom of=/tmp/known bs=64k count=128 2> /dev/null; "
             "(nc -ll -p 7 -e cat < /dev/null > /dev/null 2>&1 &); "
-            "(while :; do nc -l -p 10 < /dev/null > /dev/null 2>&1; done &); "
+            "(nc -ll -p 10 -e dd of=/dev/null bs=64k < /dev/null > /dev/null "
+            "2>&1 &); "
             "httpd -h /tmp")
         self.guest.wait_ping(self.outside.ADDRESS)
         return self
@@ -286,7 +289,7 @@ class Traveller:
         got = self.guest.run(
             "pid=$(cat /tmp/held.pid); kill -CONT $pid; "
             "while [ -d /proc/$pid ]; do sleep 0.1; done; "
-            "sha256sum < /tmp/held; rm /tmp/held").split()[0]
+            "sha256sum < /tmp/held; rm /tmp/held", timeout=150).split()[0]
         self.outside.remove(pour)
         if got != want:
             raise MigrationError("what the guest held is not what was sent")
@@ -294,7 +297,8 @@ class Traveller:
 
     def known(self):
         """The checksum of a file in the guest."""
-        return self.guest.run("sha256sum < /tmp/known").split()[0]
+        return self.guest.run("sha256sum < /tmp/known",
+                              timeout=150).split()[0]
 
     def dirty(self, mbytes=1, pause="0.05"):
         """Has the guest write memory, until stop_dirty()."""
@@ -406,7 +410,9 @@ class Traveller:
     def fail(self, place, how, bandwidth=4):
         """Begins to migrate and does not get to the end: "cancel" it, or
         "kill" the destination.  The guest goes on where it was, and what the
-        switch writes then goes into no log (P-13)."""
+        switch writes then goes into no log (P-13).  Returns the number of
+        pings lost."""
+        first = len(self.pings.sent)
         self.start_migration(place, bandwidth)
         self.wait_logging()
         self.check_traffic()
@@ -425,3 +431,4 @@ class Traveller:
         self.check_traffic()
         if self.log() != before:
             raise MigrationError("the back-end still writes into the log")
+        return self.pings.between(first, len(self.pings.sent) - 20)[0]

@@ -22,6 +22,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -49,6 +50,8 @@ class World:
         self.via = ""
         self.outside = None
         self.guests = 0
+        self.failed = []        # Pings lost by migrations that failed.
+        self.restarts = 0
         self.resources = []
 
     def start(self):
@@ -156,8 +159,9 @@ def one_guest(world, rng, image, topology, packed, count, say):
                 target = 1 - traveller.at
                 if rng.random() < 0.2:
                     how = rng.choice(("cancel", "kill"))
-                    traveller.fail(target, how)
-                    say(f"  {how}: goes on")
+                    lost = traveller.fail(target, how)
+                    world.failed.append(lost)
+                    say(f"  {how}: goes on, {lost} pings lost")
                 load = Load(traveller, rng.choice(LOADS))
                 hold = rng.random() < 0.5
                 result = traveller.migrate(
@@ -170,6 +174,7 @@ def one_guest(world, rng, image, topology, packed, count, say):
                 switch = places[target].switch
                 if switch in world.switches[1:] and rng.random() < 0.5:
                     world.restart(switch)
+                    world.restarts += 1
                     traveller.check_traffic()
                     say("  switch killed and restarted: goes on")
             traveller.end_traffic()
@@ -205,7 +210,8 @@ def report(results):
     """The table of all that was measured.
 
     A guest that was held for a comparison was away for longer than it had to
-    be, so that its pings say nothing."""
+    be, so that its pings say nothing.  There are 100 of them in a second; with
+    a load on the network, some find the guest's queue full."""
     keys = list(dict.fromkeys(key for key, _, _ in results))
     keys += ["all"] if len(keys) > 1 else []
     columns = []
@@ -216,7 +222,9 @@ def report(results):
         columns.append([
             key, len(every), spread(r.downtime for r in every),
             spread(r.total for r in every), spread(r.rounds for r in every),
-            spread(1000 * r.gap for r in live), spread(r.lost for r in live),
+            spread(1000 * r.gap for r in live),
+            spread(r.lost for r in live if r.name in ("idle", "dirty")),
+            spread(r.lost for r in live),
             sum(r.duplicates for r in every),
             spread(1000 * r.moved for r in live),
             sum(any(kind == "guest" for kind, _ in r.announced)
@@ -226,10 +234,10 @@ def report(results):
             sum(r.pages for r in every), sum(r.differing for r in every),
             f"{sum(r.held for r in every) / 1e6:.1f}"])
     names = ["median / maximum", "migrations", "downtime, ms", "duration, ms",
-             "rounds", "no ping for, ms", "pings lost of 100/s",
-             "pings twice", "MAC moved after, ms", "announced by guest",
-             "by RARP", "pages compared", "pages different",
-             "MB held in buffers"]
+             "rounds", "no ping for, ms", "pings lost, quiet",
+             "pings lost, any load", "pings twice", "MAC moved after, ms",
+             "announced by guest", "by RARP", "pages compared",
+             "pages different", "MB held in buffers"]
     return table([[name, *(column[i] for column in columns)]
                   for i, name in enumerate(names)])
 
@@ -245,6 +253,8 @@ def main():
     parser.add_argument("--image", default=os.environ.get("VHU_GUEST_IMAGE")
                         or os.path.join(build_directory(), "guest"))
     args = parser.parse_args()
+    # Whoever ends us wants the switches and guests to end as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     subprocess.run([os.path.join(TOP, "utilities", "guest-image"),
                     args.image], check=True)
     seed = args.seed if args.seed is not None else random.randrange(10000)
@@ -258,7 +268,8 @@ def main():
              if args.topology in (None, topology)
              and args.format in (None, name)]
     results = []
-    errors = 0
+    failed = []
+    restarts = errors = 0
     world = World()
     if len(world.switches) < 2:
         kinds = [kind for kind in kinds if kind[0] == "one switch"]
@@ -275,6 +286,9 @@ def main():
                         count, say):
                     results.append((f"{name}, {topology}", hold, result))
                 world.check_leaks()
+                failed += world.failed
+                restarts += world.restarts
+                world.failed, world.restarts = [], 0
             except Exception:           # pylint: disable=broad-except
                 errors += 1
                 traceback.print_exc(file=sys.stdout)
@@ -286,6 +300,9 @@ def main():
         world.close()
     if results:
         print(report(results))
+    print(f"{len(failed)} cancelled or failed in between, pings lost: "
+          f"{spread(failed)} (median / maximum)")
+    print(f"{restarts} times the switch was killed right after")
     print(f"{len(results)} migrations, {errors} errors, seed {seed}")
     if args.output:
         with open(args.output, "w", encoding="utf-8") as file:

@@ -51,7 +51,7 @@ def fixture_travel(switch, image, tmp_path_factory):
 def test_split(travel):
     """From one port of a switch to another, while the guest writes memory.
     Its driver announces itself (A-03)."""
-    traveller = travel(device="guest_announce=on")
+    traveller = travel(device="guest_announce=on,rx_queue_size=1024")
     traveller.dirty()
     result = traveller.migrate(1, hold=True)
     traveller.stop_dirty()
