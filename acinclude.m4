@@ -49,6 +49,19 @@ AC_DEFUN([VHU_ENABLE_WERROR], [
     [], [enable_Werror=no])
 ])
 
+dnl VHU_WITH_BUILD_INFO
+dnl
+dnl What packagers want "ovs-vswitchd --version" to say.
+AC_DEFUN([VHU_WITH_BUILD_INFO], [
+  AC_ARG_WITH([build-info],
+    [AS_HELP_STRING([--with-build-info=TEXT],
+       [what ovs-vswitchd --version says of this build])],
+    [], [with_build_info=])
+  AS_IF([test -n "$with_build_info"],
+    [VHU_BUILD_INFO=" ($with_build_info)"], [VHU_BUILD_INFO=])
+  AC_SUBST([VHU_BUILD_INFO])
+])
+
 dnl VHU_WARNING_FLAGS
 dnl
 dnl The warnings that OVS enables for its own code.

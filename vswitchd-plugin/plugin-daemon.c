@@ -71,5 +71,5 @@ void
 __wrap_ovs_print_version(uint8_t min_ofp, uint8_t max_ofp)
 {
     __real_ovs_print_version(min_ofp, max_ofp);
-    printf("ovs-vhostuser %s\n", VHU_VERSION);
+    puts(PLUGIN_VERSION);
 }

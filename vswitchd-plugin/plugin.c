@@ -26,6 +26,7 @@
 #include "openvswitch/vlog.h"
 #include "smap.h"
 #include "sset.h"
+#include "unixctl.h"
 #include "util.h"
 #include "vhu-pool.h"
 #include "vhu-startup.h"
@@ -96,6 +97,14 @@ plugin_before_dpdk(const struct smap *other_config OVS_UNUSED)
 #endif
 }
 
+/* The relinked daemon also says this for --version. */
+static void
+plugin_unixctl_version(struct unixctl_conn *conn, int argc OVS_UNUSED,
+                       const char *argv[] OVS_UNUSED, void *aux OVS_UNUSED)
+{
+    unixctl_command_reply(conn, PLUGIN_VERSION);
+}
+
 /* Registers the provider on the first call; tells it at each call what
  * 'other_config' of the switch says.  Main thread only. */
 void
@@ -115,8 +124,9 @@ plugin_run(const struct smap *other_config)
         vhu_startup_begin();
         register_aliases(other_config);
         /* Not INFO: OVS's own tests compare what the daemon says. */
-        VLOG_DBG("ovs-vhostuser %s for Open vSwitch %s",
-                 VHU_VERSION, VERSION);
+        VLOG_DBG("%s", PLUGIN_VERSION);
+        unixctl_command_register("vhostuser/version", "", 0, 0,
+                                 plugin_unixctl_version, NULL);
     } else if (aliases_given_back && !aliases_registered
                && !dpdk_available()) {
         register_aliases(other_config);

@@ -40,6 +40,11 @@
  * reason there.  And in that of if_notifier_destroy(), which is the first
  * thing that the daemon calls when it begins to dismantle itself. */
 
+/* Which plugin this is, and what it was built for: what --version, the log and
+ * "ovs-appctl vhostuser/version" say. */
+#define PLUGIN_VERSION \
+    "ovs-vhostuser " VHU_VERSION " for Open vSwitch " VERSION VHU_BUILD_INFO
+
 struct if_notifier;
 struct ovsrec_interface;
 struct smap;
