@@ -112,7 +112,9 @@ TESTSUITE_AT = \
 	tests/front-end-port.at
 TESTSUITE = $(srcdir)/tests/testsuite
 EXTRA_DIST += $(TESTSUITE_AT) $(TESTSUITE) tests/atlocal.in \
-	tests/check-includes tests/check-ovs tests/run \
+	tests/check-includes tests/check-ovs tests/debian.sh tests/run \
+	tests/packages tests/packages-check tests/versions \
+	tests/valgrind-wrapper.in tests/valgrind.supp \
 	tests/system
 
 $(srcdir)/tests/package.m4: $(top_srcdir)/configure.ac
@@ -148,6 +150,57 @@ clean-testsuite:
 	-test ! -f $(TESTSUITE) || \
 		(cd tests && $(SHELL) '$(abs_top_srcdir)/tests/testsuite' --clean)
 CHECK_LOCAL += check-testsuite
+
+# The tests of whatever starts a switch or the tool, with those that have been
+# installed, in $(INSTALLED); "make install" puts them in two places.
+INSTALLED = $(DESTDIR)$(pkglibdir):$(DESTDIR)$(bindir)
+INSTALLCHECKFLAGS = -k plugin -k tool
+installcheck-local: $(check_PROGRAMS) $(TESTSUITE) tests/atconfig tests/atlocal
+	cd tests && VHU_PLUGIN_DIR='$(DESTDIR)$(pkglibdir)' \
+		$(SHELL) '$(abs_top_srcdir)/tests/testsuite' \
+		AUTOTEST_PATH='$(INSTALLED):$(AUTOTEST_PATH)' \
+		$(INSTALLCHECKFLAGS)
+
+# The same tests under valgrind.  What it has to say is in
+# tests/testsuite.dir/*/valgrind.*; errors in there are a failure.
+VALGRIND = valgrind --quiet --log-file=valgrind.%p --leak-check=full \
+	--errors-for-leak-kinds=definite --show-leak-kinds=definite \
+	--num-callers=20 --suppressions=$(abs_top_srcdir)/tests/valgrind.supp
+VALGRIND_WRAPPERS = tests/valgrind/ovs-vhost tests/valgrind/ovs-vswitchd \
+	tests/valgrind/vhutest
+$(VALGRIND_WRAPPERS): $(top_srcdir)/tests/valgrind-wrapper.in Makefile
+	$(AM_V_GEN)$(MKDIR_P) tests/valgrind && \
+	$(SED) 's|@valgrind@|$(VALGRIND)|' \
+		$(top_srcdir)/tests/valgrind-wrapper.in > $@.tmp && \
+	chmod +x $@.tmp && mv $@.tmp $@
+check-valgrind: all $(check_PROGRAMS) $(TESTSUITE) tests/atconfig \
+		tests/atlocal $(VALGRIND_WRAPPERS)
+	cd tests && rm -f testsuite.dir/*/valgrind.* && \
+	{ $(SHELL) '$(abs_top_srcdir)/tests/testsuite' -d \
+		AUTOTEST_PATH='tests/valgrind:utilities:$(AUTOTEST_PATH)' \
+		$(TESTSUITEFLAGS); status=$$?; \
+	  bad=`find testsuite.dir -name 'valgrind.*' -size +0`; \
+	  if test -n "$$bad"; then \
+		cat $$bad; echo "valgrind has found errors: $$bad"; status=1; \
+	  fi; exit $$status; }
+CLEANFILES += $(VALGRIND_WRAPPERS)
+.PHONY: check-valgrind
+
+# Whole systems: guests, testpmd, scripted peers.  Needs root.  For instance
+# SYSTEMTESTFLAGS='-k guests -x'.
+SYSTEMTESTFLAGS =
+check-system: all
+	VHU_BUILDDIR=$(abs_builddir) PYTHONDONTWRITEBYTECODE=1 \
+		$(PYTHON3) -m pytest -q -ra -p no:cacheprovider \
+		$(SYSTEMTESTFLAGS) $(abs_top_srcdir)/tests/system
+.PHONY: check-system
+
+# The Debian packages, in systems of their own.  Needs root and debootstrap.
+PACKAGES =
+check-packages: all
+	$(AM_V_at)VHU_BUILDDIR=$(abs_builddir) \
+		$(top_srcdir)/tests/packages $(PACKAGES)
+.PHONY: check-packages
 CLEAN_LOCAL += clean-testsuite
 .PHONY: check-testsuite
 
@@ -212,9 +265,14 @@ check-tsan: all
 	+@v=tsan args='CC=clang --with-dpdk=no --enable-sanitizers=thread'; $(VARIANT) \
 		check TESTSUITEFLAGS="$(SANITIZER_TESTSUITEFLAGS)"
 clean-variants:
-	-chmod -R u+w variants 2>/dev/null
-	rm -rf variants
+	-chmod -R u+w variants versions 2>/dev/null
+	rm -rf variants versions
 CLEAN_LOCAL += clean-variants
+# The versions of Open vSwitch in Debian's suites, e.g. VERSIONS='--all sid'.
+VERSIONS =
+check-versions:
+	$(AM_V_at)VHU_BUILDDIR=$(abs_builddir) \
+		$(top_srcdir)/tests/versions $(VERSIONS)
 # All tests of what is built for a switch with DPDK, and all system tests with
 # that daemon.
 check-dpdk: all ovs-shared-dpdk $(check_PROGRAMS)
@@ -222,7 +280,7 @@ check-dpdk: all ovs-shared-dpdk $(check_PROGRAMS)
 	VHU_BUILDDIR=$(abs_builddir) VHU_SWITCH=ours-dpdk \
 		$(PYTHON3) -m pytest -q -ra $(abs_top_srcdir)/tests/system
 .PHONY: check-dpdk check-ovs check-includes check-style check-gcc check-clang \
-	check-sparse check-sanitizers check-tsan
+	check-sparse check-sanitizers check-tsan check-versions
 
 # The long forms of those system tests where peers come and go.
 check-peers: all

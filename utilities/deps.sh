@@ -26,10 +26,10 @@ DEPS_BUILD="autoconf automake libtool make gcc libc6-dev pkg-config python3
 DEPS_GUEST="qemu-system-x86 busybox-static cpio gzip xz-utils ethtool procps
             iproute2"
 
-# What tests/run needs on top of both.  dpdk has the testpmd program,
+# What tests/run needs on top of both.  dpdk-dev has the testpmd program,
 # openvswitch-switch-dpdk the switch that we compare ours with, and with
 # libdpdk-dev configure has ours built for a switch with DPDK, too.
-DEPS_TEST="clang llvm python3-pytest python3-scapy dpdk gnuplot-nox
+DEPS_TEST="clang llvm python3-pytest python3-scapy dpdk-dev gnuplot-nox
            openvswitch-switch-dpdk libdpdk-dev iproute2 tcpdump git sparse"
 
 # Prints those of the packages given as arguments that are not installed.
