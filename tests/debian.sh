@@ -116,9 +116,9 @@ debian_root() {
     echo "$packages" > "$dir.packages"
 }
 
-# debian_enter DIR net|alone COMMAND...: runs COMMAND in the system in DIR, with
-# processes and mounts of its own and, if "alone", without the network.  All
-# that it starts ends with it.
+# debian_enter DIR net|alone COMMAND...: runs COMMAND in the system in DIR,
+# with processes and mounts of its own and, if "alone", without the network.
+# All that it starts ends with it.
 debian_enter() {
     local dir=$1 net=
 
@@ -135,8 +135,9 @@ debian_enter() {
         mount --rbind /dev "$dir/dev" &&
         mount -t tmpfs tmpfs "$dir/run" || exit 1
         ip link set lo up 2>/dev/null
-        exec chroot "$dir" /usr/bin/env -i "PATH=/usr/local/sbin:/usr/local/bi'\
-'n:/usr/sbin:/usr/bin:/sbin:/bin" HOME=/root LC_ALL=C.UTF-8 \
+        path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+        exec chroot "$dir" /usr/bin/env -i "PATH=$path" \
+            HOME=/root LC_ALL=C.UTF-8 \
             DEBIAN_FRONTEND=noninteractive "http_proxy=$http_proxy" \
             "https_proxy=$https_proxy" "$@"' sh "$dir" "$@"
 }
