@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "ovs-thread.h"
 #include "vhu-log.h"
 #include "vhutest.h"
 #include "virtq-fixture.h"
@@ -39,6 +40,8 @@
 #define FEATURES_SPLIT VIRTIO_BIT(VIRTIO_F_INDIRECT_DESC)
 #define FEATURES_PACKED (FEATURES_SPLIT | VIRTIO_BIT(VIRTIO_F_RING_PACKED))
 #define TABLE (MOCK_C_GPA + 0x80000)
+
+enum { RACE_ROUNDS = 200000 };
 
 struct watch {
     struct fixture f;
@@ -536,6 +539,126 @@ test_vanish(void)
     printf("ok\n");
 }
 
+/* P-06: the bits of the buffers, and of what says that they are used, are
+ * there before anything is published; that of the index, or of the first
+ * descriptor, which are written then, comes after it, even if the front-end
+ * has just taken the others. */
+static void
+test_order(void)
+{
+    const struct mock_buf buf = { MOCK_A_GPA + 0x100000, 10 };
+
+    for (int packed = 0; packed < 2; packed++) {
+        struct watch *w = xmalloc(sizeof *w);
+        struct mock_driver *d = &w->f.driver;
+        struct virtq_chain chain;
+
+        watch_init(w, 256, 0x8000, packed ? FEATURES_PACKED : FEATURES_SPLIT,
+                   VIRTQ_DEVICE_WRITES);
+        fixture_start(&w->f);
+        w->f.config.log = watch_config(w, true, true);
+        virtq_set_log(w->f.vq, &w->f.config.log);
+
+        CHECK(mock_driver_add(d, &buf, 1, 0, 0, 0) >= 0);
+        mock_driver_publish(d);
+        CHECK_EQ(virtq_take_avail(w->f.vq, &chain, 1), 1);
+        watch_begin(w);
+        chain.segs[0].va[0]++;
+        virtq_add_used(w->f.vq, &chain, 1);
+        watch_explain(w, buf.gpa, 1, 2);
+        watch_explain(w, packed ? d->desc : d->used + 4, 8, 2);
+        watch_end(w, true, true);
+
+        watch_begin(w);
+        virtq_publish_used(w->f.vq);
+        watch_explain(w, packed ? d->desc : d->used + 2, 2, 2);
+        watch_end(w, true, true);
+        CHECK(mock_driver_has_used(d));
+
+        watch_begin(w);
+        virtq_publish_used(w->f.vq);
+        watch_end(w, true, true);
+        watch_uninit(w);
+        free(w);
+    }
+    printf("ok\n");
+}
+
+/* The front-end takes a bit and copies the page while we write to it and find
+ * the bit set: either it has seen what we wrote, or the bit is there again. */
+struct race {
+    uint64_t *word;             /* With the bit. */
+    uint64_t *data;             /* In the page. */
+    uint32_t start, done;       /* Rounds. */
+    uint64_t copy;
+};
+
+/* What the front-end does, once each round. */
+static void *
+race_main(void *race_)
+{
+    struct race *race = race_;
+    uint32_t seed = 1;
+
+    for (uint32_t round = 1; round <= RACE_ROUNDS; round++) {
+        while (__atomic_load_n(&race->start, __ATOMIC_ACQUIRE) != round) {
+            continue;
+        }
+        for (int i = mock_random(&seed, 60); i; i--) {
+            __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        }
+        if (__atomic_exchange_n(race->word, 0, __ATOMIC_SEQ_CST)) {
+            race->copy = __atomic_load_n(race->data, __ATOMIC_RELAXED);
+        }
+        __atomic_store_n(&race->done, round, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+static void
+test_race(void)
+{
+    static struct watch w;
+    const struct mock_buf buf = { MOCK_A_GPA + 0x100000, 8 };
+    uint64_t page = buf.gpa / VHOST_LOG_PAGE;
+    struct race race = { .start = 0 };
+    pthread_t thread;
+
+    watch_init(&w, 256, 0, FEATURES_SPLIT, VIRTQ_DEVICE_WRITES);
+    w.f.config.log = watch_config(&w, true, false);
+    fixture_start(&w.f);
+    race.word = ALIGNED_CAST(uint64_t *, w.bits + page / 64 * 8);
+    race.data = ALIGNED_CAST(uint64_t *, mock_at(&w.f.mock_mem, buf.gpa));
+    thread = ovs_thread_create("front-end", race_main, &race);
+    for (uint32_t round = 1; round <= RACE_ROUNDS; round++) {
+        struct virtq_chain chain;
+        uint64_t token;
+        uint32_t len;
+        uint16_t id;
+
+        CHECK(mock_driver_add(&w.f.driver, &buf, 1, 0, 0, 0) >= 0);
+        mock_driver_publish(&w.f.driver);
+        CHECK_EQ(virtq_take_avail(w.f.vq, &chain, 1), 1);
+        __atomic_store_n(race.word, UINT64_C(1) << page % 64,
+                         __ATOMIC_SEQ_CST);
+
+        __atomic_store_n(&race.start, round, __ATOMIC_RELEASE);
+        __atomic_store_n(race.data, round, __ATOMIC_RELAXED);
+        virtq_add_used(w.f.vq, &chain, 8);
+
+        while (__atomic_load_n(&race.done, __ATOMIC_ACQUIRE) != round) {
+            continue;
+        }
+        CHECK(race.copy == round
+              || __atomic_load_n(race.word, __ATOMIC_SEQ_CST));
+        virtq_publish_used(w.f.vq);
+        CHECK(mock_driver_get_used(&w.f.driver, &id, &len, &token));
+    }
+    xpthread_join(thread, NULL);
+    watch_uninit(&w);
+    printf("ok\n");
+}
+
 /* P-08, P-09: a log that does not have the used ring is not accepted. */
 static void
 test_too_small(void)
@@ -692,6 +815,8 @@ static const struct {
     { "start", test_start },
     { "repair", test_repair },
     { "vanish", test_vanish },
+    { "order", test_order },
+    { "race", test_race },
     { "too-small", test_too_small },
 };
 
