@@ -144,21 +144,11 @@ static uint32_t
 count_ahead(const struct virtq *vq, struct virtq_pos start,
             struct virtq_pos end)
 {
-    struct virtq_pos behind;
-    uint16_t id;
-
     while (virtq_pos_distance(start, end, vq->size) < vq->size
            && is_avail(vq, end)) {
         end = virtq_pos_add(end, 1, vq->size);
     }
-
-    /* It may be writing a chain, of which it makes the first descriptor
-     * available last. */
-    behind = virtq_pos_add(end, 1, vq->size);
-    if (!virtq_pos_equals(skip_chain(vq, behind, &id), behind)) {
-        end = skip_chain(vq, behind, &id);
-    }
-    return MIN(virtq_pos_distance(start, end, vq->size), vq->size);
+    return virtq_pos_distance(start, end, vq->size);
 }
 
 /* Returns true if the chain of 'n' descriptors before 'pos' may be the last
@@ -190,8 +180,8 @@ fits_chain(const struct virtq *vq, struct virtq_pos pos, uint32_t n,
     return true;
 }
 
-/* The same if nothing is known of what is before 'pos': it must be from the
- * lap before. */
+/* The same if it is not known how long the chain is: it must be one
+ * descriptor, unless the ring begins here. */
 static bool
 fits_anything(const struct virtq *vq, struct virtq_pos pos, uint32_t n_ahead)
 {
@@ -199,8 +189,7 @@ fits_anything(const struct virtq *vq, struct virtq_pos pos, uint32_t n_ahead)
     bool first_lap = pos.wrap && !pos.idx;
 
     return (n_ahead >= vq->size
-            || (!(flags_at(vq, last) & VIRTQ_DESC_F_AVAIL) == !last.wrap
-                && (first_lap || !is_blank(vq, last))));
+            || (is_used(vq, last) && (first_lap || !is_blank(vq, last))));
 }
 
 /* Publishes the burst from 'start' to 'end', with length 0 throughout. */

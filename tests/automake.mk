@@ -42,6 +42,7 @@ tests_vhutest_SOURCES += utilities/vhost-pcap.c utilities/vhost-pcap.h
 tests_vhutest_SOURCES += utilities/vhost-seq.c utilities/vhost-seq.h
 tests_vhutest_SOURCES += tests/vhu-peer.c tests/vhu-peer.h
 tests_vhutest_SOURCES += tests/test-vhu-packet.c
+tests_vhutest_SOURCES += tests/test-vhu-positions.c
 tests_vhutest_SOURCES += tests/test-vhu-qos.c
 tests_vhutest_SOURCES += tests/test-vhu-notify.c
 tests_vhutest_SOURCES += tests/test-virtq-crash.c tests/virtq-copy.h

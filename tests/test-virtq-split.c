@@ -502,7 +502,9 @@ test_create(void)
     }
 }
 
-/* Where a virtqueue starts. */
+/* Where a virtqueue starts.  After a crash, QEMU says the used index, and what
+ * was taken and not used is taken again (R-04); a base that differs counts if
+ * it can be (R-05, R-07). */
 static void
 test_start(void)
 {

@@ -20,11 +20,13 @@ with."""
 import json
 import os
 import struct
+import time
 
 import frontend as vhu
 import pytest
 from frontend import bits
 from guest import Nic
+from restart import Traffic, wait_back
 from switch import Switch, wait_for
 from test_guests import (                                       # noqa: F401
     Pair, test_driver_rebind, test_file, test_kill_qemu, test_multiqueue,
@@ -168,6 +170,39 @@ def test_restart(switch, testpmds):
             switch.wait_link(name)
         wait_for(lambda: is_packed(switch), what="packed rings")
     send_all(switch, sender, receiver, count=COUNT)
+
+
+@pytest.mark.ours
+def test_record(switch):
+    """R-06: where the rings go on is recorded, in a file that a port loses
+    when it is deleted and not when the switch ends in whatever way."""
+    def has_file(name):
+        return os.path.exists(switch.path(f"vhostuser.positions/{name}"))
+
+    def clean_up():
+        switch.appctl("exit", "--cleanup")
+        switch.daemon.wait(20)
+
+    ends = (switch.kill_daemon, switch.stop_daemon, clean_up)
+    with Traffic(switch, "--packed", "--no-indirect", "--no-in-order",
+                 "--size=4000", "--buffer-size=2048", mtu=9000,
+                 rate=2000) as traffic:
+        assert "as recorded" not in switch.log()
+        for number, end in enumerate(ends):
+            time.sleep(0.3)
+            end()
+            assert has_file("vm0") and has_file("vm1")
+            switch.start_daemon(wait=False)
+            wait_back(switch, number + 1)
+            assert switch.log().count("as recorded") == 4 * (number + 1)
+        traffic.stop_and_check(len(ends))
+    assert "record does not fit" not in switch.log()
+
+    switch.del_port("vm0")
+    wait_for(lambda: not has_file("vm0"), what="no file of vm0")
+    assert has_file("vm1")
+    switch.del_port("vm1")
+    wait_for(lambda: not has_file(""), what="no directory")
 
 
 def test_messages(frontends):
