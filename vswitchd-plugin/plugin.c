@@ -86,10 +86,13 @@ plugin_before_dpdk(const struct smap *other_config OVS_UNUSED)
 {
 #ifdef DPDK_NETDEV
     const char *init = smap_get_def(other_config, "dpdk-init", "false");
+    static bool tried;          /* DPDK tries once only. */
 
-    /* DPDK tries once only. */
-    if (aliases_registered && !aliases_given_back && !dpdk_available()
-        && (!strcasecmp(init, "true") || !strcasecmp(init, "try"))) {
+    if (tried || (strcasecmp(init, "true") && strcasecmp(init, "try"))) {
+        return;
+    }
+    tried = true;
+    if (aliases_registered) {
         netdev_vhostuser_unregister_aliases();
         aliases_registered = false;
         aliases_given_back = true;
@@ -127,9 +130,10 @@ plugin_run(const struct smap *other_config)
         VLOG_DBG("%s", PLUGIN_VERSION);
         unixctl_command_register("vhostuser/version", "", 0, 0,
                                  plugin_unixctl_version, NULL);
-    } else if (aliases_given_back && !aliases_registered
-               && !dpdk_available()) {
-        register_aliases(other_config);
+    } else if (aliases_given_back && !dpdk_available()) {
+        /* It did not start.  A port may still have one of the names. */
+        aliases_given_back = false;
+        netdev_vhostuser_register_aliases();
     }
     vhu_startup_set_flows(!smap_get_bool(other_config, "flow-restore-wait",
                                          false));
