@@ -132,8 +132,8 @@ AC_DEFUN([VHU_OVS_DPDK_BUILD], [
   AC_ARG_WITH([dpdk],
     [AS_HELP_STRING([--with-dpdk=yes|no|auto],
        [also build vhostuser-dpdk.so and ovs-vswitchd-dpdk, for a switch with
-        DPDK @<:@auto: if pkg-config finds libdpdk and Open vSwitch is not
-        built already@:>@])],
+        DPDK @<:@auto: if pkg-config finds a libdpdk that is new enough and
+        Open vSwitch is not built already@:>@])],
     [], [with_dpdk=auto])
   AC_ARG_WITH([ovs-dpdk-build],
     [AS_HELP_STRING([--with-ovs-dpdk-build=DIR],
@@ -141,12 +141,21 @@ AC_DEFUN([VHU_OVS_DPDK_BUILD], [
     [], [with_ovs_dpdk_build=no])
   AC_PATH_PROG([PKG_CONFIG], [pkg-config], [false])
 
+  dnl Open vSwitch itself does not look at DPDK's version.
+  if $GREP -q rte_vhost_driver_set_max_queue_num \
+       "$OVS_SRCDIR/lib/netdev-dpdk.c"; then
+    vhu_dpdk_min=23.11
+  else
+    vhu_dpdk_min=22.11
+  fi
+
   AC_MSG_CHECKING([whether to build for a switch with DPDK])
   AS_CASE([$with_dpdk],
     [auto], [
       if test "$with_ovs_dpdk_build" != no; then
         with_dpdk=yes
-      elif test -n "$OVS_STAMP" && "$PKG_CONFIG" --exists libdpdk; then
+      elif test -n "$OVS_STAMP" &&
+           "$PKG_CONFIG" --exists "libdpdk >= $vhu_dpdk_min"; then
         with_dpdk=yes
       else
         with_dpdk=no
@@ -272,6 +281,8 @@ AC_DEFUN([VHU_OVS_COMPAT], [
   AC_SUBST([OVS_COMPAT_DEFS])
   VHU_OVS_GREP([lib/dp-packet.h], [dp_packet_set_tso_segsz],
     [HAVE_OVS_TSO_SEGSZ])
+  VHU_OVS_GREP([lib/ipf.c], [frag->pkt = pkt;],
+    [HAVE_OVS_IPF_KEEPS])
   VHU_OVS_GREP([include/openvswitch/json.h], [json_array_at],
     [HAVE_OVS_JSON_ARRAY_AT])
   VHU_OVS_GREP([lib/unixctl.h], [struct json \*\*result],
