@@ -46,6 +46,40 @@ ovs_packet_reset_offload(struct dp_packet *packet)
 #endif
 }
 
+/* Returns a new packet with a buffer of 'allocated' bytes, for which
+ * ovs_packet_is_whole() is true.
+ *
+ * It is one block: whoever takes a packet apart frees the buffer of a "stub"
+ * packet no more than if it were on the stack, and the block with the packet.
+ * Versions after 3.1, though, do not copy fragments that wait in the
+ * connection tracker, and may exchange one of them with another "stub" packet,
+ * buffer by buffer; so there it has to be two. */
+static inline struct dp_packet *
+ovs_packet_create(size_t allocated)
+{
+#ifdef HAVE_OVS_IPF_KEEPS
+    return dp_packet_new(allocated);
+#else
+    struct dp_packet *packet = xmalloc(sizeof *packet + allocated);
+
+    dp_packet_use_stub(packet, packet + 1, allocated);
+    return packet;
+#endif
+}
+
+/* Returns true if 'packet' is as ovs_packet_create() made it, and may be used
+ * again. */
+static inline bool
+ovs_packet_is_whole(const struct dp_packet *packet)
+{
+#ifdef HAVE_OVS_IPF_KEEPS
+    return packet->source == DPBUF_MALLOC;
+#else
+    return (packet->source == DPBUF_STUB
+            && dp_packet_base(packet) == (const void *) (packet + 1));
+#endif
+}
+
 /* JSON. */
 
 /* Since 4.0 short arrays are stored inside the "struct json", and only these

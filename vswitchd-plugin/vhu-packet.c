@@ -101,32 +101,6 @@ chain_write(const struct virtq_chain *chain, size_t ofs, const void *src,
     return done;
 }
 
-/* Returns a new packet with a buffer of 'allocated' bytes, in one block: what
- * takes a packet apart frees the buffer of a "stub" packet no more than if it
- * were on the stack, and the block with the packet. */
-static struct dp_packet *
-packet_create(size_t allocated)
-{
-#ifdef DPDK_NETDEV
-    /* An mbuf is aligned; on Linux free() is right all the same. */
-    struct dp_packet *packet = xmalloc_cacheline(sizeof *packet + allocated);
-#else
-    struct dp_packet *packet = xmalloc(sizeof *packet + allocated);
-#endif
-
-    dp_packet_use_stub(packet, packet + 1, allocated);
-    return packet;
-}
-
-/* Returns true if 'packet' is from packet_create() and still has its
- * buffer. */
-static inline ALWAYS_INLINE bool
-packet_is_ours(const struct dp_packet *packet)
-{
-    return (packet->source == DPBUF_STUB
-            && dp_packet_base(packet) == (const void *) (packet + 1));
-}
-
 /* Makes 'packet' one of 'size' bytes, with nothing left of what it was before.
  * (Its metadata is set by the datapath, as for packets from DPDK.) */
 static inline ALWAYS_INLINE void
@@ -161,13 +135,13 @@ packet_get(struct packet_cache *cache, size_t size)
     if (OVS_LIKELY(size <= ORDINARY_ALLOCATED - PACKET_PAD)) {
         packet = (cache->n_ordinary
                   ? cache->ordinary[--cache->n_ordinary]
-                  : packet_create(ORDINARY_ALLOCATED));
+                  : ovs_packet_create(ORDINARY_ALLOCATED));
     } else if (size <= JUMBO_ALLOCATED - PACKET_PAD) {
         packet = (cache->n_jumbo
                   ? cache->jumbo[--cache->n_jumbo]
-                  : packet_create(JUMBO_ALLOCATED));
+                  : ovs_packet_create(JUMBO_ALLOCATED));
     } else {
-        packet = packet_create(MIN(size + PACKET_PAD, UINT16_MAX));
+        packet = ovs_packet_create(MIN(size + PACKET_PAD, UINT16_MAX));
     }
     packet_reset(packet, size);
     return packet;
@@ -178,7 +152,7 @@ packet_get(struct packet_cache *cache, size_t size)
 static inline ALWAYS_INLINE void
 packet_put(struct packet_cache *cache, struct dp_packet *packet)
 {
-    if (OVS_LIKELY(packet_is_ours(packet))) {
+    if (OVS_LIKELY(ovs_packet_is_whole(packet))) {
         size_t allocated = dp_packet_get_allocated(packet);
 
         if (allocated == ORDINARY_ALLOCATED

@@ -33,10 +33,10 @@
  * -----------------------
  *
  * The allocator keeps too few blocks at hand for bursts of 32.  So a packet is
- * one block, and not two as from dp_packet_new(), and a thread that receives
- * packets also keeps those that it has sent, and receives into them again.
- * Whatever happens in between, anyone may free or reallocate each of them as
- * any other packet.
+ * one block, where that is possible (ovs_packet_create()), and not two as from
+ * dp_packet_new(), and a thread that receives packets also keeps those that it
+ * has sent, and receives into them again.  Whatever happens in between, anyone
+ * may free or reallocate each of them as any other packet.
  *
  * In a switch with DPDK packets come from a pool, see vhu-pool.h, if the
  * caller has one. */
