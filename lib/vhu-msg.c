@@ -283,7 +283,8 @@ vhu_msg_needs_ack(const struct vhu_msg *msg, uint64_t protocol_features)
 
     return (msg->hdr.flags & VHOST_USER_FLAG_NEED_REPLY
             && protocol_features & VIRTIO_BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK)
-            && (!policy || policy->reply == VHU_MSG_REPLY_ACK));
+            && (!policy || policy->reply == VHU_MSG_REPLY_ACK
+                || msg->hdr.request == VHOST_USER_SET_LOG_BASE));
 }
 
 int

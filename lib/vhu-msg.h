@@ -132,7 +132,9 @@ int vhu_msg_take_fd(struct vhu_msg *msg, int i);
 /* Returns true if the sender of request 'msg' wants an acknowledgement, and
  * 'protocol_features', those negotiated, permit it to.  That includes
  * requests that do not exist or that we do not implement, but none that has
- * a reply of its own: that reply is the only one. */
+ * a reply of its own: that reply is the only one.  The exception is
+ * SET_LOG_BASE, whose own reply is empty: who asks for an acknowledgement of
+ * it waits for its 8 bytes. */
 bool vhu_msg_needs_ack(const struct vhu_msg *msg, uint64_t protocol_features);
 
 /* Checks the form of request 'msg' against its policy, given the negotiated

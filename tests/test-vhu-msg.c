@@ -231,7 +231,8 @@ test_ack(void)
 {
     for (uint32_t request = 0; request < 50; request++) {
         const struct row *r = find_row(request);
-        bool has_reply = r && r->has_reply;
+        bool has_reply = (r && r->has_reply
+                          && request != VHOST_USER_SET_LOG_BASE);
         struct vhu_msg msg;
 
         vhu_msg_init(&msg, request);
