@@ -63,7 +63,7 @@ struct vhu_garbage_item {
 };
 
 /* How long we wait for a new dirty log when vrings start again, in ms. */
-#define LOG_INTERVAL 100
+#define LOG_INTERVAL 1000
 
 static const char no_mem_reason[] =
     "no memory table yet: the guest's driver has not started, or its memory "
@@ -363,7 +363,9 @@ vhu_dev_discard(struct vhu_dev *dev, struct virtq *vq, struct vhu_mem *mem,
     item->vq = vq;
     item->mem = mem;
     item->log = log;
-    item->n = 1 + (mem ? mem->n_regions : 0);
+    /* Addresses are scarce, too: 64 TiB of them are as much as there may be. */
+    item->n = (1 + (mem ? mem->n_regions + (vhu_mem_size(mem) >> 34) : 0)
+               + (log ? log->n_pages >> 24 : 0));
     ovs_refcount_ref(&dev->garbage->ref_cnt);
     atomic_add(&dev->garbage->n, item->n, &n);
     ovsrcu_postpone(vhu_garbage_item_free, item);
