@@ -152,11 +152,7 @@ vhu_positions_forget(struct vhu_positions *positions, unsigned int i)
 void
 vhu_positions_remove(const char *path)
 {
-    char *dir = dir_name(path);
-
     unlink(path);
-    rmdir(dir);
-    free(dir);
 }
 
 /* Opens, or creates, the file at 'path'.  Returns its descriptor, or a
@@ -216,9 +212,12 @@ check_file(int fd, unsigned int n, size_t size)
 static int
 map_file(int fd, struct vhu_positions *positions)
 {
-    int retval = posix_fallocate(fd, 0, positions->size);
+    int retval;
     void *p;
 
+    do {
+        retval = posix_fallocate(fd, 0, positions->size);
+    } while (retval == EINTR);
     if (retval) {
         return retval;
     }

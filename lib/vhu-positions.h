@@ -75,7 +75,8 @@ virtio_le64 *vhu_positions_claim(struct vhu_positions *, unsigned int i,
 /* Erases record 'i'. */
 void vhu_positions_forget(struct vhu_positions *, unsigned int i);
 
-/* Removes the file at 'path', and the directory if that is empty then. */
+/* Removes the file at 'path'.  The directory stays, since another thread may
+ * be about to create a file there. */
 void vhu_positions_remove(const char *path);
 
 #endif /* vhu-positions.h */

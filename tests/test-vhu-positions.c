@@ -106,7 +106,7 @@ test_file(void)
     vhu_positions_close(NULL);
 
     vhu_positions_remove(PATH);
-    assert(access("pos", F_OK));
+    assert(access(PATH, F_OK));
     vhu_positions_remove(PATH);
 }
 
@@ -181,6 +181,7 @@ test_impossible(void)
 {
     const struct rlimit limit = { 4096 / 2, RLIM_INFINITY };
 
+    rmdir("pos");
     assert(!mknod("pos", S_IFREG | 0600, 0));
     must_fail("directory is a file", PATH);
     assert(!unlink("pos"));
