@@ -363,7 +363,7 @@ vhu_dev_discard(struct vhu_dev *dev, struct virtq *vq, struct vhu_mem *mem,
     item->vq = vq;
     item->mem = mem;
     item->log = log;
-    /* Addresses are scarce, too: 64 TiB of them are as much as there may be. */
+    /* Addresses are scarce, too: 64 TiB of them are as much as may wait. */
     item->n = (1 + (mem ? mem->n_regions + (vhu_mem_size(mem) >> 34) : 0)
                + (log ? log->n_pages >> 24 : 0));
     ovs_refcount_ref(&dev->garbage->ref_cnt);
