@@ -202,7 +202,7 @@ def test_record(switch):
     wait_for(lambda: not has_file("vm0"), what="no file of vm0")
     assert has_file("vm1")
     switch.del_port("vm1")
-    wait_for(lambda: not has_file(""), what="no directory")
+    wait_for(lambda: not has_file("vm1"), what="no file of vm1")
 
 
 def test_messages(frontends):
