@@ -519,7 +519,18 @@ test_foreign(void)
     ovs_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
 }
 
-/* Mappings come and go in two threads while there are faults in a third. */
+/* Mappings that wait for the end of a grace period. */
+static atomic_count n_given_up = ATOMIC_COUNT_INIT(0);
+
+static void
+count_freed(atomic_count *n)
+{
+    atomic_count_dec(n);
+}
+
+/* Mappings come and go in two threads while there are faults in a third.  A
+ * process has only so many of them, so the threads wait for those that they
+ * have given up. */
 static void *
 churn_main(void *aux OVS_UNUSED)
 {
@@ -529,8 +540,12 @@ churn_main(void *aux OVS_UNUSED)
 
     do {
         vhu_mem_destroy_postponed(must_create(&spec, &fd, 1));
-        ovsrcu_quiesce();
-        atomic_read(&stop, &stopping);
+        atomic_count_inc(&n_given_up);
+        ovsrcu_postpone(count_freed, &n_given_up);
+        do {
+            ovsrcu_quiesce();
+            atomic_read(&stop, &stopping);
+        } while (!stopping && atomic_count_get(&n_given_up) > 1000);
     } while (!stopping);
     close(fd);
     return NULL;
