@@ -245,7 +245,7 @@ VARIANT = \
 check-gcc: all
 	+@v=gcc args='CC=gcc'; $(VARIANT) all $(check_PROGRAMS)
 check-clang: all
-	+@v=clang args='CC=clang'; $(VARIANT) all $(check_PROGRAMS)
+	+@v=clang args='CC=clang CFLAGS=-O0'; $(VARIANT) all $(check_PROGRAMS)
 # Byte order of the fields that we share with guests.  OVS has some system
 # headers of its own for sparse; one is older than what we use.
 check-sparse: all

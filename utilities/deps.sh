@@ -29,7 +29,8 @@ DEPS_GUEST="qemu-system-x86 busybox-static cpio gzip xz-utils ethtool procps
 # What tests/run needs on top of both.  dpdk-dev has the testpmd program,
 # openvswitch-switch-dpdk the switch that we compare ours with, and with
 # libdpdk-dev configure has ours built for a switch with DPDK, too.
-DEPS_TEST="clang llvm python3-pytest python3-scapy dpdk-dev gnuplot-nox
+DEPS_TEST="clang llvm python3-pytest python3-pytest-xdist
+           python3-scapy dpdk-dev gnuplot-nox
            openvswitch-switch-dpdk libdpdk-dev iproute2 tcpdump git sparse"
 
 # Prints those of the packages given as arguments that are not installed.
