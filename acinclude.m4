@@ -57,8 +57,7 @@ AC_DEFUN([VHU_WITH_BUILD_INFO], [
     [AS_HELP_STRING([--with-build-info=TEXT],
        [what ovs-vswitchd --version says of this build])],
     [], [with_build_info=])
-  AS_IF([test -n "$with_build_info"],
-    [VHU_BUILD_INFO=" ($with_build_info)"], [VHU_BUILD_INFO=])
+  VHU_BUILD_INFO=$with_build_info
   AC_SUBST([VHU_BUILD_INFO])
 ])
 
