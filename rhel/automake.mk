@@ -14,6 +14,7 @@
 
 EXTRA_DIST += \
 	rhel/automake.mk \
+	rhel/openvswitch-vhostuser.rpmlintrc \
 	rhel/openvswitch-vhostuser.spec \
 	rhel/openvswitch-vhostuser.te \
 	rhel/ovs-vswitchd-vhostuser.conf.in

@@ -114,7 +114,7 @@ TESTSUITE_AT = \
 TESTSUITE = $(srcdir)/tests/testsuite
 EXTRA_DIST += $(TESTSUITE_AT) $(TESTSUITE) tests/atlocal.in \
 	tests/check-includes tests/check-ovs tests/debian.sh tests/run \
-	tests/packages tests/packages-check tests/versions \
+	tests/packages tests/packages-check tests/rpm tests/versions \
 	tests/valgrind-wrapper.in tests/valgrind.supp \
 	tests/system
 
@@ -202,6 +202,16 @@ check-packages: all
 	$(AM_V_at)VHU_BUILDDIR=$(abs_builddir) \
 		$(top_srcdir)/tests/packages $(PACKAGES)
 .PHONY: check-packages
+
+# The RPM packages, in a file tree of their own.  Needs root.  For instance
+# RPMFLAGS=--quick.
+RPMFLAGS =
+check-rpm: ovs-shared
+	$(AM_V_at)VHU_BUILDDIR=$(abs_builddir) $(top_srcdir)/tests/rpm $(RPMFLAGS)
+clean-rpm:
+	rm -rf rpm
+CLEAN_LOCAL += clean-rpm
+.PHONY: check-rpm
 CLEAN_LOCAL += clean-testsuite
 .PHONY: check-testsuite
 

@@ -1,5 +1,6 @@
 # Debian packages that this project needs, and one function that installs
-# them.  Sourced by utilities/quickstart and tests/run; not a program.
+# them.  Sourced by utilities/quickstart, tests/run and tests/rpm; not a
+# program.
 #
 # Copyright (c) 2026 The ovs-vhostuser Authors.
 #
@@ -32,6 +33,10 @@ DEPS_GUEST="qemu-system-x86 busybox-static cpio gzip xz-utils ethtool procps
 DEPS_TEST="clang llvm python3-pytest python3-pytest-xdist
            python3-scapy dpdk-dev gnuplot-nox
            openvswitch-switch-dpdk libdpdk-dev iproute2 tcpdump git sparse"
+
+# What tests/rpm needs to build and examine RPM packages.
+DEPS_RPM="rpm rpmlint debugedit elfutils checkpolicy semodule-utils setools
+          systemd busybox-static bzip2"
 
 # Prints those of the packages given as arguments that are not installed.
 deps_missing() {
