@@ -178,7 +178,7 @@ const char *vhu_conn_get_path(const struct vhu_conn *conn);
  *
  *    "nobody listens at /run/vm0.sock (no such file)"
  *    "connect to /run/vm0.sock: permission denied (socket is 0755 qemu:qemu,
- *     we are uid 103)"
+ *     we are openvswitch:openvswitch)"
  *    "waiting for a front-end at /run/openvswitch/vm0"
  *
  * followed by how the last connection ended, if there was one:

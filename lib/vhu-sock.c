@@ -91,6 +91,9 @@ static int vhu_sock_make_addr(const char *path, struct sockaddr_un *,
 static socklen_t vhu_sock_addr_len(const struct sockaddr_un *);
 static char *vhu_sock_explain_connect(const char *path, int error);
 static char *vhu_sock_explain_permission(const char *what, const char *path);
+static char *vhu_sock_explain_chown(const char *path, uid_t, gid_t,
+                                    int error);
+static void vhu_sock_put_owner(struct ds *, uid_t, gid_t);
 static void vhu_sock_put_id(struct ds *, const char *file, uintmax_t id);
 
 static int vhu_bind_open_dir(struct vhu_bind *, char **reasonp);
@@ -366,16 +369,48 @@ vhu_sock_explain_permission(const char *what, const char *path)
 
     if (ds.length) {
         ds_put_format(&ds, " is %04o ", st.st_mode & 07777);
-        vhu_sock_put_id(&ds, "/etc/passwd", st.st_uid);
-        ds_put_char(&ds, ':');
-        vhu_sock_put_id(&ds, "/etc/group", st.st_gid);
+        vhu_sock_put_owner(&ds, st.st_uid, st.st_gid);
     } else {
         ds_put_cstr(&ds, "owner and mode permit it, perhaps SELinux or "
                     "AppArmor does not");
     }
-    ds_put_format(&ds, ", we are uid %"PRIuMAX, (uintmax_t) geteuid());
+    ds_put_cstr(&ds, ", we are ");
+    vhu_sock_put_owner(&ds, geteuid(), getegid());
     free(dir);
     return ds_steal_cstr(&ds);
+}
+
+/* Returns why fchown() of 'path' to 'uid' and 'gid' failed with 'error'.
+ * Without privileges there is only the choice between our groups; and Open
+ * vSwitch, changing to another user, leaves itself just one. */
+static char *
+vhu_sock_explain_chown(const char *path, uid_t uid, gid_t gid, int error)
+{
+    struct ds ds = DS_EMPTY_INITIALIZER;
+
+    ds_put_format(&ds, "cannot give %s to ", path);
+    vhu_sock_put_owner(&ds, uid, gid);
+    ds_put_format(&ds, ": %s", ovs_strerror(error));
+    if (error == EPERM) {
+        ds_put_cstr(&ds, " (we are ");
+        vhu_sock_put_owner(&ds, geteuid(), getegid());
+        ds_put_cstr(&ds, ", not root: only a group that we are in is "
+                    "possible)");
+    }
+    return ds_steal_cstr(&ds);
+}
+
+/* Appends "USER:GROUP" to 'ds', without what is -1. */
+static void
+vhu_sock_put_owner(struct ds *ds, uid_t uid, gid_t gid)
+{
+    if (uid != (uid_t) -1) {
+        vhu_sock_put_id(ds, "/etc/passwd", uid);
+    }
+    if (gid != (gid_t) -1) {
+        ds_put_char(ds, ':');
+        vhu_sock_put_id(ds, "/etc/group", gid);
+    }
 }
 
 /* Appends to 'ds' the name that 'file', which is /etc/passwd or /etc/group,
@@ -574,11 +609,7 @@ vhu_listener_set_owner__(struct vhu_listener *listener, mode_t mode,
     if ((uid != (uid_t) -1 || gid != (gid_t) -1)
         && fchownat(listener->file_fd, "", uid, gid, AT_EMPTY_PATH)) {
         error = errno;
-        *reasonp = xasprintf("cannot give %s to user %"PRIdMAX", group "
-                             "%"PRIdMAX": %s", listener->path,
-                             uid == (uid_t) -1 ? -1 : (intmax_t) uid,
-                             gid == (gid_t) -1 ? -1 : (intmax_t) gid,
-                             ovs_strerror(error));
+        *reasonp = vhu_sock_explain_chown(listener->path, uid, gid, error);
         return error;
     }
 
