@@ -79,32 +79,6 @@ check_file(int fd, uint64_t offset, uint64_t size, uint64_t *page_size,
     return 0;
 }
 
-/* Maps 'size' bytes from 'offset' of file 'fd', without allocating them even
- * if OVS runs with mlockall(MCL_FUTURE): at the time of mmap() nothing is
- * accessible, and so nothing is populated, and when it becomes accessible it
- * is not locked any more. */
-static void *
-map_file(int fd, uint64_t offset, size_t size)
-{
-    void *p = mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd,
-                   offset);
-
-    if (p != MAP_FAILED) {
-        munlock(p, size);
-        if (mprotect(p, size, PROT_READ | PROT_WRITE)) {
-            int save_errno = errno;
-
-            munmap(p, size);
-            errno = save_errno;
-            return MAP_FAILED;
-        }
-
-        /* Keeps what guests send out of our core dumps. */
-        madvise(p, size, MADV_DONTDUMP);
-    }
-    return p;
-}
-
 /* Takes note of what part of what file 'mapping' maps.  The number of a file
  * can be given to another one after it is gone; not every file system knows
  * when it was created. */
@@ -147,12 +121,14 @@ vhu_map_create(int fd, uint64_t offset, uint64_t size,
     /* Neither sum overflows: the file is large enough. */
     skip = offset % page_size;
     map_size = ROUND_UP(size + skip, page_size);
-    base = map_file(fd, offset - skip, map_size);
+    base = vhu_mmap_unlocked(map_size, MAP_SHARED, fd, offset - skip);
     if (base == MAP_FAILED) {
         retval = errno;
         *error = xasprintf("cannot be mapped (%s)", ovs_strerror(retval));
         return retval;
     }
+    /* Keeps what guests send out of our core dumps. */
+    madvise(base, map_size, MADV_DONTDUMP);
 
     mapping = xmalloc(sizeof *mapping);
     ovs_refcount_init(&mapping->ref_cnt);

@@ -112,25 +112,56 @@ write_slot(struct vhu_sigbus_slot *slot, const struct range *range)
     atomic_store_explicit(&slot->seq, seq + 1, memory_order_release);
 }
 
+/* At the time of mmap() nothing is accessible, and so nothing is populated;
+ * when it becomes accessible it is not locked any more.
+ *
+ * The kernel compares a locked mapping with RLIMIT_MEMLOCK as it is made.  If
+ * there is no room, one page is mapped that grows after it was unlocked; huge
+ * pages cannot grow. */
+void *
+vhu_mmap_unlocked(size_t size, int flags, int fd, off_t offset)
+{
+    size_t mapped = size;
+    void *p, *bigger;
+    int save_errno;
+
+    p = mmap(NULL, size, PROT_NONE, flags | MAP_NORESERVE, fd, offset);
+    if (p == MAP_FAILED && errno == EAGAIN) {
+        mapped = sysconf(_SC_PAGESIZE);
+        p = mmap(NULL, mapped, PROT_NONE, flags | MAP_NORESERVE, fd, offset);
+    }
+    if (p == MAP_FAILED) {
+        return p;
+    }
+    munlock(p, mapped);
+    bigger = (mapped == size ? p : mremap(p, mapped, size, MREMAP_MAYMOVE));
+    if (bigger != MAP_FAILED) {
+        p = bigger;
+        mapped = size;
+        if (!mprotect(p, size, PROT_READ | PROT_WRITE)) {
+            return p;
+        }
+    }
+    save_errno = errno;
+    munmap(p, mapped);
+    errno = save_errno;
+    return MAP_FAILED;
+}
+
 /* Puts zero pages over the 'size' bytes at 'base'.  Returns false on failure.
  *
- * Like every mapping of ours, the new pages must not be allocated although
- * mlockall(MCL_FUTURE) may be in effect: hence PROT_NONE, then munlock().
  * That must not happen in place, where another thread may be reading: mremap()
  * replaces the old pages in one step. */
 static bool
 put_zeros(char *base, size_t size)
 {
-    void *p = mmap(NULL, size, PROT_NONE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = vhu_mmap_unlocked(size, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) {
         return false;
     }
-    munlock(p, size);
     madvise(p, size, MADV_DONTDUMP);
-    if (mprotect(p, size, PROT_READ | PROT_WRITE)
-        || mremap(p, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, base)
-           == MAP_FAILED) {
+    if (mremap(p, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, base)
+        == MAP_FAILED) {
         munmap(p, size);
         return false;
     }

@@ -39,10 +39,16 @@
  * should wait.  The handler takes no lock and allocates nothing. */
 
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "ovs-atomic.h"
 
 struct vhu_sigbus_slot;
+
+/* Like mmap() at any address, readable and writable, except that what it maps
+ * is neither allocated nor locked now, also if mlockall(MCL_FUTURE) is in
+ * effect and RLIMIT_MEMLOCK has no room for it.  Safe in a signal handler. */
+void *vhu_mmap_unlocked(size_t size, int flags, int fd, off_t offset);
 
 /* Registers the mapping of 'size' bytes at 'base', which consists of pages of
  * 'page_size' bytes, so that '*vanished' becomes true when its memory does.

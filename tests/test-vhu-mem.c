@@ -643,6 +643,38 @@ test_mlockall(void)
     close(fd);
 }
 
+/* Neither does either if RLIMIT_MEMLOCK, which counts without CAP_IPC_LOCK, has
+ * no room for a guest's memory. */
+static void
+test_mlock_limit(void)
+{
+    const struct vhost_user_mem_region spec = { 0, 512 * M, TOP, 0 };
+    struct rlimit limit;
+    struct vhu_mem *mem;
+    int fd = make_file(512 * M);
+
+    munlockall();
+    ovs_assert(!getrlimit(RLIMIT_MEMLOCK, &limit));
+    limit.rlim_cur = MIN(limit.rlim_max, 64 * M);
+    ovs_assert(!setrlimit(RLIMIT_MEMLOCK, &limit));
+    if ((!geteuid() && setuid(65534)) || mlockall(MCL_FUTURE)) {
+        exit(SKIP);
+    }
+    ovs_assert(mmap(NULL, 512 * M, PROT_NONE, MAP_SHARED, fd, 0)
+               == MAP_FAILED && errno == EAGAIN);
+
+    mem = must_create(&spec, &fd, 1);
+    ovs_assert(!has_vm_flag(mem->regions[0].va, " lo"));
+    mem->regions[0].va[512 * M - 1] = 1;
+    ovs_assert(allocated(fd) < 4 * M);
+
+    ovs_assert(!ftruncate(fd, 0));
+    ovs_assert(mem->regions[0].va[M] == 0);
+    ovs_assert(vhu_mem_is_dead(mem));
+    vhu_mem_destroy(mem);
+    close(fd);
+}
+
 /* M-19, T-13, T-14: what a mapping costs does not depend on its size, regions
  * may have any size and offset, and a mapping that fails is an error. */
 static void
@@ -731,6 +763,9 @@ test_vhu_mem_main(int argc, char *argv[])
         { "mlockall", test_mlockall },
         { "sparse", test_sparse },
         { "core", test_core },
+
+        /* Changes the user, so it must be the last. */
+        { "mlock-limit", test_mlock_limit },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
