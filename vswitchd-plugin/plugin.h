@@ -41,9 +41,12 @@
  * thing that the daemon calls when it begins to dismantle itself. */
 
 /* Which plugin this is, and what it was built for: what --version, the log and
- * "ovs-appctl vhostuser/version" say. */
+ * "ovs-appctl vhostuser/version" say.
+ *
+ * ovs-ctl takes the version of Open vSwitch from all lines of --version that
+ * have its full name. */
 #define PLUGIN_VERSION \
-    "ovs-vhostuser " VHU_VERSION " for Open vSwitch " VERSION VHU_BUILD_INFO
+    "ovs-vhostuser " VHU_VERSION " for OVS " VERSION VHU_BUILD_INFO
 
 struct if_notifier;
 struct ovsrec_interface;
