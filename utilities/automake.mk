@@ -13,6 +13,7 @@
 # limitations under the License.
 
 EXTRA_DIST += \
+	utilities/bugtool/vhostuser.xml \
 	utilities/deps.sh \
 	utilities/guest-image \
 	utilities/ovs-vhost.8.rst \
@@ -55,3 +56,7 @@ doc_DATA = utilities/ovs-vhost.8.rst
 endif
 bashcompletiondir = $(sysconfdir)/bash_completion.d
 bashcompletion_DATA = utilities/ovs-vhost-completion.bash
+
+# What ovs-bugtool collects, where it looks for that.
+bugtooldir = $(datadir)/openvswitch/bugtool-plugins/network-status
+bugtool_DATA = utilities/bugtool/vhostuser.xml
