@@ -32,7 +32,8 @@ DEPS_GUEST="qemu-system-x86 busybox-static cpio gzip xz-utils ethtool procps
 # libdpdk-dev configure has ours built for a switch with DPDK, too.
 DEPS_TEST="clang llvm python3-pytest python3-pytest-xdist
            python3-scapy dpdk-dev gnuplot-nox
-           openvswitch-switch-dpdk libdpdk-dev iproute2 tcpdump git sparse"
+           openvswitch-switch-dpdk libdpdk-dev iproute2 tcpdump git sparse
+           logrotate"
 
 # What tests/rpm needs to build and examine RPM packages.
 DEPS_RPM="rpm rpmlint debugedit elfutils checkpolicy semodule-utils setools
