@@ -11,6 +11,7 @@
 # distributed under the License is distributed on an "AS IS" BASIS,
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
+# limitations under the License.
 """A switch as a service: started by ovs-ctl, as the units of Debian and Fedora
 do it, for a user of its own, with memory locked; and users for it and for
 those that connect to it.

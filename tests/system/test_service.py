@@ -11,6 +11,7 @@
 # distributed under the License is distributed on an "AS IS" BASIS,
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
+# limitations under the License.
 """The switch as a service: the relinked daemon under ovs-ctl, as a user other
 than root, under what a unit may confine it by, with its log rotated, and what
 it tells in a bug report.
