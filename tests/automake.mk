@@ -140,7 +140,7 @@ DISTCLEANFILES = tests/atconfig
 
 # Options for the testsuite, for instance TESTSUITEFLAGS='-j2 -k virtq -v'.
 TESTSUITEFLAGS =
-AUTOTEST_PATH = tests:vswitchd-plugin:$(OVS_BUILDDIR)/utilities:$(OVS_BUILDDIR)/ovsdb
+AUTOTEST_PATH = tests:vswitchd-plugin:utilities:$(OVS_BUILDDIR)/utilities:$(OVS_BUILDDIR)/ovsdb
 check-testsuite: all $(check_PROGRAMS) $(TESTSUITE) tests/atconfig tests/atlocal
 	set -e; cd tests; \
 	suite() { $(SHELL) '$(abs_top_srcdir)/tests/testsuite' \
@@ -155,15 +155,15 @@ CHECK_LOCAL += check-testsuite
 # The tests of whatever starts a switch or the tool, with those that have been
 # installed, in $(INSTALLED); "make install" puts them in two places.
 INSTALLED = $(DESTDIR)$(pkglibdir):$(DESTDIR)$(bindir)
-INSTALLCHECKFLAGS = -k plugin -k tool
+INSTALLCHECKFLAGS = -k plugin -k netdev -k tool
 installcheck-local: $(check_PROGRAMS) $(TESTSUITE) tests/atconfig tests/atlocal
 	cd tests && VHU_PLUGIN_DIR='$(DESTDIR)$(pkglibdir)' \
 		$(SHELL) '$(abs_top_srcdir)/tests/testsuite' \
 		AUTOTEST_PATH='$(INSTALLED):$(AUTOTEST_PATH)' \
 		$(INSTALLCHECKFLAGS)
 
-# The same tests under valgrind.  What it has to say is in
-# tests/testsuite.dir/*/valgrind.*; errors in there are a failure.
+# The same tests under valgrind.  What it has to say goes to
+# tests/valgrind.log, and is a failure.
 VALGRIND = valgrind --quiet --log-file=valgrind.%p --leak-check=full \
 	--errors-for-leak-kinds=definite --show-leak-kinds=definite \
 	--num-callers=20 --suppressions=$(abs_top_srcdir)/tests/valgrind.supp
@@ -176,15 +176,23 @@ $(VALGRIND_WRAPPERS): $(top_srcdir)/tests/valgrind-wrapper.in Makefile
 	chmod +x $@.tmp && mv $@.tmp $@
 check-valgrind: all $(check_PROGRAMS) $(TESTSUITE) tests/atconfig \
 		tests/atlocal $(VALGRIND_WRAPPERS)
-	cd tests && rm -f testsuite.dir/*/valgrind.* && \
-	{ $(SHELL) '$(abs_top_srcdir)/tests/testsuite' -d \
-		AUTOTEST_PATH='tests/valgrind:utilities:$(AUTOTEST_PATH)' \
-		$(TESTSUITEFLAGS); status=$$?; \
-	  bad=`find testsuite.dir -name 'valgrind.*' -size +0`; \
-	  if test -n "$$bad"; then \
-		cat $$bad; echo "valgrind has found errors: $$bad"; status=1; \
-	  fi; exit $$status; }
-CLEANFILES += $(VALGRIND_WRAPPERS)
+	@cd tests && rm -f valgrind.log && status=0; \
+	suite() { \
+		rm -f testsuite.dir/*/valgrind.*; \
+		$(SHELL) '$(abs_top_srcdir)/tests/testsuite' -d \
+			AUTOTEST_PATH='tests/valgrind:$(AUTOTEST_PATH)' \
+			"$$@"; s=$$?; \
+		find testsuite.dir -name 'valgrind.*' \
+			-exec grep . {} + >> valgrind.log; \
+		return $$s; }; \
+	suite $(TESTSUITEFLAGS) || \
+		{ test '$(RECHECK)' = yes && suite --recheck; } || status=1; \
+	if test -s valgrind.log; then \
+		cat valgrind.log; \
+		echo "valgrind has found errors, see tests/valgrind.log"; \
+		status=1; \
+	fi; exit $$status
+CLEANFILES += $(VALGRIND_WRAPPERS) tests/valgrind.log
 .PHONY: check-valgrind
 
 # Whole systems: guests, testpmd, scripted peers.  Needs root.  For instance

@@ -165,6 +165,7 @@ peer_send(int fd, const void *p, size_t len, int n_fds)
             file_fd = open_file();
             n_peer_fds++;
         }
+        memset(control.buf, 0, CMSG_SPACE(n_fds * sizeof(int)));
         cmsg->cmsg_level = SOL_SOCKET;
         cmsg->cmsg_type = SCM_RIGHTS;
         cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
