@@ -29,6 +29,8 @@ ovs/build.stamp ovs/dpdk.stamp: ovs/%.stamp:
 # The other programs come from ovs/build.
 ovs/dpdk.stamp: export VHU_OVS_PROGRAMS = vswitchd/ovs-vswitchd
 
+ovs: $(OVS_STAMP) $(OVS_DPDK_STAMP)
+
 # The same source with a shared libopenvswitch, without or with DPDK, to test
 # the plugins in.  How fast that is does not matter.
 ovs-shared: ovs/shared.stamp
@@ -46,7 +48,7 @@ ovs/shared.stamp ovs/shared-dpdk.stamp: ovs/%.stamp:
 		} > ovs/$*.log 2>&1 || { \
 		grep -E 'error|Error' ovs/$*.log | head -n 5 >&2; exit 1; }
 	$(AM_V_at)touch $@
-.PHONY: ovs-shared ovs-shared-dpdk
+.PHONY: ovs ovs-shared ovs-shared-dpdk
 
 # What a private build of Open vSwitch leaves.  "make clean" keeps it: it takes
 # minutes, and nothing of ours changes it.

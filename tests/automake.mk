@@ -147,6 +147,7 @@ check-testsuite: all $(check_PROGRAMS) $(TESTSUITE) tests/atconfig tests/atlocal
 		AUTOTEST_PATH='$(AUTOTEST_PATH)' "$$@"; }; \
 	suite $(TESTSUITEFLAGS) || \
 	{ test '$(RECHECK)' = yes && suite --recheck; }
+check-programs: $(check_PROGRAMS) $(TESTSUITE)
 clean-testsuite:
 	-test ! -f $(TESTSUITE) || \
 		(cd tests && $(SHELL) '$(abs_top_srcdir)/tests/testsuite' --clean)
@@ -221,7 +222,7 @@ clean-rpm:
 CLEAN_LOCAL += clean-rpm
 .PHONY: check-rpm
 CLEAN_LOCAL += clean-testsuite
-.PHONY: check-testsuite
+.PHONY: check-testsuite check-programs
 
 # Open vSwitch's own test suite with our daemon; by default all of it.
 OVS_TESTSUITEFLAGS =

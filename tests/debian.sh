@@ -50,6 +50,7 @@ END
         -o "Dir::Etc::preferences=/dev/null" \
         -o "Dir::Etc::preferencesparts=/dev/null" \
         -o "APT::Sandbox::User=root" -o "Acquire::Languages=none" \
+        -o "APT::Update::Error-Mode=any" \
         -o "Acquire::AllowInsecureRepositories=false" "$@"
 }
 
