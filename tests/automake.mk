@@ -114,7 +114,7 @@ TESTSUITE_AT = \
 TESTSUITE = $(srcdir)/tests/testsuite
 EXTRA_DIST += $(TESTSUITE_AT) $(TESTSUITE) tests/atlocal.in \
 	tests/check-includes tests/check-ovs tests/debian.sh tests/run \
-	tests/packages tests/packages-check tests/rpm tests/versions \
+	tests/native tests/packages tests/packages-check tests/rpm tests/versions \
 	tests/valgrind-wrapper.in tests/valgrind.supp \
 	tests/system
 
@@ -286,13 +286,17 @@ check-tsan: all
 		check TESTSUITEFLAGS="$(SANITIZER_TESTSUITEFLAGS)"
 clean-variants:
 	-chmod -R u+w variants versions 2>/dev/null
-	rm -rf variants versions
+	rm -rf variants versions native
 CLEAN_LOCAL += clean-variants
 # The versions of Open vSwitch in Debian's suites, e.g. VERSIONS='--all sid'.
 VERSIONS =
 check-versions:
 	$(AM_V_at)VHU_BUILDDIR=$(abs_builddir) \
 		$(top_srcdir)/tests/versions $(VERSIONS)
+# In a system of another suite; for instance NATIVE='trixie unit system'.
+NATIVE = trixie
+check-native:
+	$(AM_V_at)VHU_BUILDDIR=$(abs_builddir) $(top_srcdir)/tests/native $(NATIVE)
 # All tests of what is built for a switch with DPDK, and all system tests with
 # that daemon.
 check-dpdk: all ovs-shared-dpdk $(check_PROGRAMS)
@@ -300,7 +304,7 @@ check-dpdk: all ovs-shared-dpdk $(check_PROGRAMS)
 	VHU_BUILDDIR=$(abs_builddir) VHU_SWITCH=ours-dpdk \
 		$(PYTHON3) -m pytest -q -ra $(abs_top_srcdir)/tests/system
 .PHONY: check-dpdk check-ovs check-includes check-style check-gcc check-clang \
-	check-sparse check-sanitizers check-tsan check-versions
+	check-sparse check-sanitizers check-tsan check-versions check-native
 
 # The long forms of those system tests where peers come and go.
 check-peers: all
