@@ -18,6 +18,11 @@ EXTRA_DIST += \
 	debian/control \
 	debian/copyright \
 	debian/not-installed \
+	debian/openvswitch-switch-vhostuser-dpdk.README.Debian \
+	debian/openvswitch-switch-vhostuser-dpdk.install \
+	debian/openvswitch-switch-vhostuser-dpdk.postinst \
+	debian/openvswitch-switch-vhostuser-dpdk.prerm \
+	debian/openvswitch-switch-vhostuser-dpdk.triggers \
 	debian/openvswitch-switch-vhostuser.README.Debian \
 	debian/openvswitch-switch-vhostuser.install \
 	debian/openvswitch-switch-vhostuser.postinst \
