@@ -205,7 +205,7 @@ check-system: all
 		$(SYSTEMTESTFLAGS) $(abs_top_srcdir)/tests/system
 .PHONY: check-system
 
-# The Debian packages, in systems of their own.  Needs root and debootstrap.
+# The Debian packages, in systems of their own.  Needs root, and time.
 PACKAGES =
 check-packages: all
 	$(AM_V_at)VHU_BUILDDIR=$(abs_builddir) \

@@ -1,6 +1,5 @@
 # Debian packages that this project needs, and one function that installs
-# them.  Sourced by utilities/quickstart, tests/run and tests/rpm; not a
-# program.
+# them.  Sourced by utilities/quickstart, tests/run and others; not a program.
 #
 # Copyright (c) 2026 The ovs-vhostuser Authors.
 #
@@ -38,6 +37,9 @@ DEPS_TEST="clang llvm python3-pytest python3-pytest-xdist
 # What tests/rpm needs to build and examine RPM packages.
 DEPS_RPM="rpm rpmlint debugedit elfutils checkpolicy semodule-utils setools
           systemd busybox-static bzip2"
+
+# What tests/packages and tests/versions need for other suites of Debian.
+DEPS_PACKAGES="debootstrap debian-archive-keyring dpkg-dev"
 
 # Prints those of the packages given as arguments that are not installed.
 deps_missing() {
