@@ -117,6 +117,11 @@ vhu_map_create(int fd, uint64_t offset, uint64_t size,
     if (retval) {
         return retval;
     }
+    retval = vhu_sigbus_init();
+    if (retval) {
+        *error = xasprintf("cannot be guarded (%s)", ovs_strerror(retval));
+        return retval;
+    }
 
     /* Neither sum overflows: the file is large enough. */
     skip = offset % page_size;

@@ -66,7 +66,9 @@ static pthread_key_t slot_key;
 
 static atomic_bool sleeping = ATOMIC_VAR_INIT(true);
 static atomic_bool stopping = ATOMIC_VAR_INIT(false);
-static int wake_fd = -1;        /* Wakes the watchdog.  Ours alone. */
+
+/* Wakes the watchdog.  Ours alone.  Set once, by vhu_notify_init(). */
+static int wake_fd = -1;
 
 static void
 slot_destroy(void *slot_)
@@ -87,37 +89,48 @@ handle_sigurg(int signr OVS_UNUSED)
 {
 }
 
-static void
+static int
 notify_init(void)
+    OVS_REQUIRES(mutex)
 {
-    static struct ovsthread_once once = OVSTHREAD_ONCE_INITIALIZER;
+    struct sigaction sa;
 
-    if (ovsthread_once_start(&once)) {
-        struct sigaction sa;
-
-        wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        if (wake_fd < 0) {
-            ovs_fatal(errno, "failed to create an eventfd");
-        }
-        xpthread_key_create(&slot_key, slot_destroy);
-
-        /* No SA_RESTART: the write must fail. */
-        memset(&sa, 0, sizeof sa);
-        sa.sa_handler = handle_sigurg;
-        sigemptyset(&sa.sa_mask);
-        sigaction(SIGURG, &sa, NULL);
-        ovsthread_once_done(&once);
+    wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (wake_fd < 0) {
+        return errno;
     }
+    xpthread_key_create(&slot_key, slot_destroy);
+
+    /* No SA_RESTART: the write must fail. */
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = handle_sigurg;
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGURG, &sa, NULL);
+    return 0;
 }
 
-static struct slot *
+int
+vhu_notify_init(void)
+{
+    int error;
+
+    ovs_mutex_lock(&mutex);
+    error = wake_fd < 0 ? notify_init() : 0;
+    ovs_mutex_unlock(&mutex);
+    return error;
+}
+
+/* Makes this thread's slot.  Returns 0 or a positive errno. */
+static int
 slot_create(void)
 {
+    int error = vhu_notify_init();
     struct slot *slot;
     sigset_t sigurg;
 
-    notify_init();
-
+    if (error) {
+        return error;
+    }
     slot = xzalloc_cacheline(sizeof *slot);
     slot->thread = pthread_self();
     ovs_mutex_lock(&mutex);
@@ -130,7 +143,7 @@ slot_create(void)
 
     *my_slot_get() = slot;
     xpthread_setspecific(slot_key, slot);
-    return slot;
+    return 0;
 }
 
 static void
@@ -160,7 +173,11 @@ vhu_notify(int fd)
     int error;
 
     if (OVS_UNLIKELY(!slot)) {
-        slot = slot_create();
+        error = slot_create();
+        if (error) {
+            return error;
+        }
+        slot = *my_slot_get();
     }
 
     atomic_read_relaxed(&slot->seq, &seq);
@@ -255,9 +272,8 @@ vhu_notify_watch(void)
     static int n_idle = 0;
     bool stop;
 
-    notify_init();
-
-    n_idle = check_slots() ? 0 : n_idle + 1;
+    /* If there is no descriptor, nobody can wake us: do not sleep for long. */
+    n_idle = vhu_notify_init() || check_slots() ? 0 : n_idle + 1;
     if (n_idle < IDLE_TICKS) {
         atomic_store_relaxed(&sleeping, false);
         watchdog_wait(VHU_NOTIFY_TICK);
@@ -284,7 +300,8 @@ vhu_notify_watch(void)
 void
 vhu_notify_watch_stop(void)
 {
-    notify_init();
     atomic_store_relaxed(&stopping, true);
-    wake_watchdog();
+    if (!vhu_notify_init()) {
+        wake_watchdog();
+    }
 }

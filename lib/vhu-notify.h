@@ -38,11 +38,17 @@
 
 #define VHU_NOTIFY_TICK 4       /* ms; 2 * tick is below the bound of 10. */
 
+/* Opens what the watchdog needs, if it is not open yet.  Returns 0, or a
+ * positive errno if there is no descriptor left for it.  vhu_notify() and
+ * vhu_notify_watch() do this, too; whoever does it first learns of a failure
+ * in time. */
+int vhu_notify_init(void);
+
 /* Adds 1 to eventfd 'fd'.  Any thread.
  *
  * Returns 0 if the peer was or will be woken, which includes a counter that
- * is at its maximum already, or a positive errno: EINTR if the write blocked
- * and was interrupted; the caller must not use 'fd' again. */
+ * is at its maximum already, or a positive errno, EINTR if the write blocked
+ * and was interrupted: the caller must not use 'fd' again. */
 int vhu_notify(int fd);
 
 /* Checks that 'fd' is an eventfd and makes it non-blocking.  Returns 0, or

@@ -212,9 +212,12 @@ check_file(int fd, unsigned int n, size_t size)
 static int
 map_file(int fd, struct vhu_positions *positions)
 {
-    int retval;
+    int retval = vhu_sigbus_init();
     void *p;
 
+    if (retval) {
+        return retval;
+    }
     do {
         retval = posix_fallocate(fd, 0, positions->size);
     } while (retval == EINTR);

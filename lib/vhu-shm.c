@@ -163,8 +163,14 @@ create_file(const struct vhu_shm_config *config, struct vhu_shm *shm,
 static int
 map_file(struct vhu_shm *shm, char **error)
 {
-    int save_errno;
+    int save_errno = vhu_sigbus_init();
     void *p;
+
+    if (save_errno) {
+        *error = xasprintf("failed to guard memory (%s)",
+                           ovs_strerror(save_errno));
+        return save_errno;
+    }
 
     /* One page before, one behind, and one to be able to align it. */
     shm->reserved_size = shm->size + 3 * shm->page_size;

@@ -234,27 +234,35 @@ handle_sigbus(int signr, siginfo_t *info, void *context)
     errno = save_errno;
 }
 
-static void
+static int
 install(void)
+    OVS_REQUIRES(mutex)
 {
-    static struct ovsthread_once once = OVSTHREAD_ONCE_INITIALIZER;
+    struct sigaction sa;
 
-    if (ovsthread_once_start(&once)) {
-        struct sigaction sa;
-
-        wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        if (wake_fd < 0) {
-            ovs_fatal(errno, "failed to create an eventfd");
-        }
-
-        memset(&sa, 0, sizeof sa);
-        sa.sa_sigaction = handle_sigbus;
-        sa.sa_flags = SA_SIGINFO | SA_ONSTACK;
-        sigemptyset(&sa.sa_mask);
-        sigaction(SIGBUS, NULL, &old_action);
-        sigaction(SIGBUS, &sa, NULL);
-        ovsthread_once_done(&once);
+    wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (wake_fd < 0) {
+        return errno;
     }
+
+    memset(&sa, 0, sizeof sa);
+    sa.sa_sigaction = handle_sigbus;
+    sa.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGBUS, NULL, &old_action);
+    sigaction(SIGBUS, &sa, NULL);
+    return 0;
+}
+
+int
+vhu_sigbus_init(void)
+{
+    int error;
+
+    ovs_mutex_lock(&mutex);
+    error = wake_fd < 0 ? install() : 0;
+    ovs_mutex_unlock(&mutex);
+    return error;
 }
 
 /* Returns a slot that is not in use. */
@@ -294,7 +302,7 @@ vhu_sigbus_add(void *base, size_t size, size_t page_size,
     const struct range range = { base, size, page_size, vanished };
     struct vhu_sigbus_slot *slot;
 
-    install();
+    ovs_assert(wake_fd >= 0);
 
     ovs_mutex_lock(&mutex);
     slot = find_free_slot();
@@ -314,8 +322,9 @@ vhu_sigbus_remove(struct vhu_sigbus_slot *slot)
 void
 vhu_sigbus_wait(void)
 {
-    install();
-    poll_fd_wait(wake_fd, POLLIN);
+    if (!vhu_sigbus_init()) {
+        poll_fd_wait(wake_fd, POLLIN);
+    }
 }
 
 void
@@ -323,6 +332,7 @@ vhu_sigbus_clear(void)
 {
     eventfd_t n;
 
-    install();
-    eventfd_read(wake_fd, &n);
+    if (!vhu_sigbus_init()) {
+        eventfd_read(wake_fd, &n);
+    }
 }

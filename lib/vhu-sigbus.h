@@ -24,9 +24,8 @@
  * truncates it, its huge pages run out, the hardware reports an error.  The
  * next access raises SIGBUS.
  *
- * A process-wide handler, installed with the first mapping that is registered
- * here, looks up the faulting address.  If it is inside a registered mapping,
- * the handler sets the mapping's flag, puts zero pages over the whole mapping
+ * A process-wide handler looks up the faulting address.  If it is inside a
+ * mapping that is registered here, the handler sets the mapping's flag, puts zero pages over the whole mapping
  * in one step, so that no thread ever finds a hole there, and wakes
  * vhu_sigbus_wait().  The access that faulted then goes on and reads zeros.
  * All other faults go to the handler that was there before.
@@ -49,6 +48,11 @@ struct vhu_sigbus_slot;
  * is neither allocated nor locked now, also if mlockall(MCL_FUTURE) is in
  * effect and RLIMIT_MEMLOCK has no room for it.  Safe in a signal handler. */
 void *vhu_mmap_unlocked(size_t size, int flags, int fd, off_t offset);
+
+/* Installs the handler, if it is not yet.  Returns 0, or a positive errno if
+ * there is no descriptor left for it.  To be called before vhu_sigbus_add(),
+ * whose caller may have to undo more. */
+int vhu_sigbus_init(void);
 
 /* Registers the mapping of 'size' bytes at 'base', which consists of pages of
  * 'page_size' bytes, so that '*vanished' becomes true when its memory does.

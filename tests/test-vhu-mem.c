@@ -41,6 +41,7 @@
 #include "timeval.h"
 #include "util.h"
 #include "vhost-user-spec.h"
+#include "vhu-peer.h"
 #include "vhutest.h"
 #include "virtio-barrier.h"
 
@@ -744,6 +745,24 @@ test_core(void)
     close(fd);
 }
 
+/* The handler needs a descriptor, which may be missing at first. */
+static void
+test_no_fds(void)
+{
+    const struct vhost_user_mem_region spec = { 0, M, TOP, 0 };
+    int fd = make_file(M);
+    struct vhu_mem *mem;
+    char *error;
+
+    limit_fds(0);
+    ovs_assert(vhu_mem_create(&spec, &fd, 1, &mem, &error) == EMFILE);
+    puts(error);
+    free(error);
+    unlimit_fds();
+    vhu_mem_destroy(must_create(&spec, &fd, 1));
+    close(fd);
+}
+
 static void
 test_vhu_mem_main(int argc, char *argv[])
 {
@@ -751,6 +770,7 @@ test_vhu_mem_main(int argc, char *argv[])
         const char *name;
         void (*function)(void);
     } tests[] = {
+        { "no-fds", test_no_fds }, /* First, while it has none. */
         { "create", test_create },
         { "files", test_files },
         { "translate", test_translate },

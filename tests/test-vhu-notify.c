@@ -30,6 +30,7 @@
 #include "timeval.h"
 #include "util.h"
 #include "vhu-notify.h"
+#include "vhu-peer.h"
 #include "vhutest.h"
 
 /* How long a blocked write may take here.  The bound is 10 ms on a machine
@@ -243,6 +244,26 @@ test_signal(void)
     close(writer.fd);
 }
 
+/* Without a descriptor for the watchdog nothing is written that nobody
+ * watches. */
+static void
+test_no_fds(void)
+{
+    int fd = full_eventfd();
+    pthread_t watchdog;
+
+    limit_fds(0);
+    ovs_assert(vhu_notify(fd) == EMFILE);
+    ovs_assert(vhu_notify_init() == EMFILE);
+    unlimit_fds();
+
+    watchdog = ovs_thread_create("watchdog", watchdog_main, NULL);
+    ovs_assert(vhu_notify(fd) == EINTR);
+    vhu_notify_watch_stop();
+    xpthread_join(watchdog, NULL);
+    close(fd);
+}
+
 /* Measuring. */
 
 static int
@@ -314,6 +335,7 @@ test_vhu_notify_main(int argc, char *argv[])
         const char *name;
         void (*function)(void);
     } tests[] = {
+        { "no-fds", test_no_fds }, /* First, while it has none. */
         { "check-fd", test_check_fd },
         { "plain", test_plain },
         { "blocked", test_blocked },

@@ -21,6 +21,7 @@
 #undef NDEBUG
 
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,6 +35,7 @@
 #include "util.h"
 #include "vhost-user-spec.h"
 #include "vhu-mem.h"
+#include "vhu-peer.h"
 #include "vhutest.h"
 #include "virtio-barrier.h"
 
@@ -297,6 +299,26 @@ test_key(void)
     assert(!unlink("mem") && !unlink("mem2"));
 }
 
+/* One descriptor is needed for the file, and one the first time. */
+static void
+test_no_fds(void)
+{
+    struct vhu_positions *positions;
+    char *error;
+
+    for (int n = 0; n < 2; n++) {
+        limit_fds(n);
+        assert(vhu_positions_open(PATH, N, &positions, &error) == EMFILE);
+        assert(!positions);
+        printf("%d left: %s\n", n, error);
+        free(error);
+        unlimit_fds();
+    }
+    limit_fds(2);
+    vhu_positions_close(must_open());
+    unlimit_fds();
+}
+
 static void
 test_vhu_positions_main(int argc, char *argv[])
 {
@@ -304,6 +326,7 @@ test_vhu_positions_main(int argc, char *argv[])
         const char *name;
         void (*function)(void);
     } tests[] = {
+        { "no-fds", test_no_fds }, /* First, while it has none. */
         { "file", test_file },
         { "damaged", test_damaged },
         { "vanish", test_vanish },

@@ -32,6 +32,7 @@
 #include "openvswitch/util.h"
 #include "util.h"
 #include "vhost-user-spec.h"
+#include "vhu-peer.h"
 #include "vhutest.h"
 
 #define MB (UINT64_C(1) << 20)
@@ -113,6 +114,28 @@ test_errors(void)
         printf("%s\n", error);
         free(error);
     }
+}
+
+/* One descriptor is needed for the file, and one the first time. */
+static void
+test_no_fds(void)
+{
+    const struct vhu_shm_config config = { .name = "vhutest", .size = 1 };
+
+    for (int n = 0; n < 2; n++) {
+        struct vhu_shm *shm;
+        char *error;
+
+        limit_fds(n);
+        ovs_assert(vhu_shm_create(&config, &shm, &error) == EMFILE);
+        ovs_assert(!shm);
+        printf("%d left: %s\n", n, error);
+        free(error);
+        unlimit_fds();
+    }
+    limit_fds(2);
+    vhu_shm_destroy(must_create(1, 0));
+    unlimit_fds();
 }
 
 /* Huge pages, or a clear word that there are none. */
@@ -255,6 +278,7 @@ test_carve(void)
 static void
 test_vhu_shm_main(int argc OVS_UNUSED, char *argv[] OVS_UNUSED)
 {
+    test_no_fds();              /* First, while it has none. */
     test_create();
     test_errors();
     test_hugepages();

@@ -85,11 +85,43 @@ netdev_vhostuser_dealloc(struct netdev *netdev_)
     free_cacheline(netdev_vhostuser_cast(netdev_));
 }
 
+/* Frees what netdev_vhostuser_construct() has made, but for the place in the
+ * list of ports. */
+static void
+uninit(struct netdev_vhostuser *netdev)
+    OVS_EXCLUDED(netdev->mutex)
+{
+    ovs_mutex_lock(&netdev->mutex);
+    netdev_vhostuser_disconnect(netdev, "port removed");
+    netdev->options.role = VHU_ROLE_BACK_END;
+    netdev_vhostuser_set_role(netdev);
+    vhu_backend_destroy(netdev->backend);
+
+    /* A peer does not see that we have closed its socket as long as the
+     * control thread waits for it in poll(). */
+    vhu_ctl_kick();
+
+    vhu_pool_put(netdev->pool);
+    netdev_vhostuser_qos_destroy(netdev);
+    free(ovsrcu_get_protected(struct vhu_txq_map *, &netdev->txq_map));
+    for (size_t i = 0; i < ARRAY_SIZE(netdev->stats); i++) {
+        free_cacheline(netdev->stats[i]);
+    }
+    vhu_options_uninit(&netdev->options);
+    smap_destroy(&netdev->last_args);
+    free(netdev->options_error);
+    free(netdev->reason);
+    free(netdev->mtu_error);
+    ovs_mutex_unlock(&netdev->mutex);
+    ovs_mutex_destroy(&netdev->mutex);
+}
+
 static int
 netdev_vhostuser_construct(struct netdev *netdev_)
 {
     struct netdev_vhostuser *netdev = netdev_vhostuser_cast(netdev_);
     const char *name = netdev_get_name(netdev_);
+    int error;
 
     if (port_kind(netdev) == VHU_PORT_SERVER && strpbrk(name, "/\\")) {
         VLOG_ERR("\"%s\" is not a valid name for a port of type "
@@ -132,7 +164,13 @@ netdev_vhostuser_construct(struct netdev *netdev_)
 
     netdev->ctl_client.run = netdev_vhostuser_run;
     netdev->ctl_client.wait = netdev_vhostuser_wait;
-    vhu_ctl_add(&netdev->ctl_client);
+    error = vhu_ctl_add(&netdev->ctl_client);
+    if (error) {
+        VLOG_ERR("%s: failed to start the control thread (%s)", name,
+                 ovs_strerror(error));
+        uninit(netdev);
+        return error;
+    }
 
     ovs_mutex_lock(&netdev_vhostuser_list_mutex);
     ovs_list_push_back(&netdev_vhostuser_list, &netdev->list_node);
@@ -151,31 +189,8 @@ netdev_vhostuser_destruct(struct netdev *netdev_)
     ovs_mutex_unlock(&netdev_vhostuser_list_mutex);
 
     vhu_ctl_remove(&netdev->ctl_client);
-
-    ovs_mutex_lock(&netdev->mutex);
-    netdev_vhostuser_disconnect(netdev, "port removed");
-    netdev->options.role = VHU_ROLE_BACK_END;
-    netdev_vhostuser_set_role(netdev);
-    vhu_backend_destroy(netdev->backend);
+    uninit(netdev);
     netdev_vhostuser_drop_positions(netdev);
-
-    /* A peer does not see that we have closed its socket as long as the
-     * control thread waits for it in poll(). */
-    vhu_ctl_kick();
-
-    vhu_pool_put(netdev->pool);
-    netdev_vhostuser_qos_destroy(netdev);
-    free(ovsrcu_get_protected(struct vhu_txq_map *, &netdev->txq_map));
-    for (size_t i = 0; i < ARRAY_SIZE(netdev->stats); i++) {
-        free_cacheline(netdev->stats[i]);
-    }
-    vhu_options_uninit(&netdev->options);
-    smap_destroy(&netdev->last_args);
-    free(netdev->options_error);
-    free(netdev->reason);
-    free(netdev->mtu_error);
-    ovs_mutex_unlock(&netdev->mutex);
-    ovs_mutex_destroy(&netdev->mutex);
 }
 
 /* Configuration. */

@@ -18,15 +18,19 @@
 
 #include "vhu-ctl.h"
 
+#include <errno.h>
 #include <stdbool.h>
+#include <unistd.h>
 
 #include "openvswitch/poll-loop.h"
 #include "ovs-atomic.h"
 #include "ovs-thread.h"
+#include "random.h"
 #include "seq.h"
 #include "util.h"
 #include "vhu-mem.h"
 #include "vhu-notify.h"
+#include "vhu-sigbus.h"
 #include "vhu-startup.h"
 
 static struct ovs_mutex list_mutex = OVS_MUTEX_INITIALIZER;
@@ -46,24 +50,27 @@ static pthread_t notify_thread;
 static struct seq *control_seq; /* Changes when there is something to do. */
 static atomic_bool control_exit;
 
-static void start_threads(void);
+static int start_threads(void);
 static void stop_threads(void);
 
-void
+int
 vhu_ctl_add(struct vhu_ctl_client *client)
 {
     bool first;
+    int error;
 
     ovs_mutex_lock(&list_mutex);
     first = ovs_list_is_empty(&clients);
-    ovs_list_push_back(&clients, &client->list_node);
     ovs_mutex_unlock(&list_mutex);
 
-    if (first) {
-        start_threads();
-    } else {
+    error = first ? start_threads() : 0;
+    if (!error) {
+        ovs_mutex_lock(&list_mutex);
+        ovs_list_push_back(&clients, &client->list_node);
+        ovs_mutex_unlock(&list_mutex);
         vhu_ctl_kick();
     }
+    return error;
 }
 
 void
@@ -124,9 +131,21 @@ call_clients(bool wait)
     ovs_mutex_unlock(&list_mutex);
 }
 
+/* Open descriptors that the control thread needs in a moment.  OVS gives a
+ * pipe to each thread that waits for a "struct seq", and reads a file for each
+ * that wants random numbers; it aborts if there are none left. */
+static int spare_pipe[2];
+
 static void *
 control_main(void *arg OVS_UNUSED)
 {
+    close(spare_pipe[0]);
+    close(spare_pipe[1]);
+    random_init();
+    seq_wait(control_seq, seq_read(control_seq));
+    poll_immediate_wake();
+    poll_block();
+
     for (;;) {
         uint64_t seqno = seq_read(control_seq);
         bool exiting;
@@ -156,15 +175,29 @@ notify_main(void *arg OVS_UNUSED)
     return NULL;
 }
 
-static void
+/* Returns 0 or a positive errno. */
+static int
 start_threads(void)
 {
+    int error = vhu_notify_init();
+
+    if (!error) {
+        error = vhu_sigbus_init();
+    }
+    if (!error && pipe(spare_pipe)) {
+        error = errno;
+    }
+    if (error) {
+        return error;
+    }
+
     if (!control_seq) {
         control_seq = seq_create();
     }
     atomic_store_explicit(&control_exit, false, memory_order_release);
     control_thread = ovs_thread_create("vhostuser", control_main, NULL);
     notify_thread = ovs_thread_create("vhu_notify", notify_main, NULL);
+    return 0;
 }
 
 /* Neither thread waits for anything that its caller, destroying a port, may

@@ -48,8 +48,9 @@ struct vhu_ctl_client {
     struct ovs_list list_node;
 };
 
-/* Adds 'client', and starts the threads if it is the first one. */
-void vhu_ctl_add(struct vhu_ctl_client *client);
+/* Adds 'client', and starts the threads if it is the first one.  Returns 0, or
+ * a positive errno if there are no descriptors left for these. */
+int vhu_ctl_add(struct vhu_ctl_client *client);
 
 /* Removes 'client' and waits until its callbacks have returned.  Stops the
  * threads if it was the last one.
