@@ -30,9 +30,9 @@
 
 #include "coverage.h"
 #include "dp-packet.h"
-#include "openvswitch/dynamic-string.h"
 #include "openvswitch/list.h"
 #include "openvswitch/vlog.h"
+#include "ovs-atomic.h"
 #include "ovs-thread.h"
 #include "packets.h"
 #include "util.h"
@@ -69,6 +69,7 @@ struct vhu_pool {
     int numa_id;
     size_t room;                /* For the data in each mbuf. */
     unsigned int n_users;
+    atomic_count n_empty;       /* Bursts that it could not serve. */
 };
 
 static struct ovs_mutex pools_mutex = OVS_MUTEX_INITIALIZER;
@@ -210,11 +211,14 @@ vhu_pool_sweep(void)
 }
 
 void
-vhu_pool_format(const struct vhu_pool *pool, struct ds *ds)
+vhu_pool_get_state(struct vhu_pool *pool, struct vhu_pool_state *state)
 {
-    ds_put_format(ds, "%s: %u packets of up to %"PRIuSIZE" bytes on NUMA node "
-                  "%d, %u in use", pool->mp->name, pool->mp->size, pool->room,
-                  pool->numa_id, rte_mempool_in_use_count(pool->mp));
+    state->name = pool->mp->name;
+    state->numa_id = pool->numa_id;
+    state->room = pool->room;
+    state->size = pool->mp->size;
+    state->in_use = rte_mempool_in_use_count(pool->mp);
+    state->n_empty = atomic_count_get(&pool->n_empty);
 }
 
 size_t
@@ -230,6 +234,7 @@ vhu_pool_take(struct vhu_pool *pool, struct dp_packet *packets[], size_t n)
 
     if (OVS_UNLIKELY(rte_pktmbuf_alloc_bulk(pool->mp, mbufs, n))) {
         COVERAGE_INC(vhostuser_pool_empty);
+        atomic_count_inc(&pool->n_empty);
         return false;
     }
     return true;

@@ -55,8 +55,17 @@
 #include "compiler.h"
 
 struct dp_packet;
-struct ds;
 struct vhu_pool;
+
+/* A pool, for an operator. */
+struct vhu_pool_state {
+    const char *name;           /* As in netdev-dpdk/get-mempool-info. */
+    int numa_id;
+    size_t room;                /* For the data in each mbuf. */
+    unsigned int size;          /* Number of mbufs. */
+    unsigned int in_use;        /* Of these, not in the pool. */
+    unsigned int n_empty;       /* Bursts that it could not serve. */
+};
 
 #ifdef DPDK_NETDEV
 
@@ -72,8 +81,8 @@ void vhu_pool_put(struct vhu_pool *pool);
  * from time to time. */
 void vhu_pool_sweep(void);
 
-/* Appends a description of 'pool' to 'ds'. */
-void vhu_pool_format(const struct vhu_pool *pool, struct ds *ds);
+/* Stores in '*state' what there is to say of 'pool'. */
+void vhu_pool_get_state(struct vhu_pool *pool, struct vhu_pool_state *state);
 
 /* Returns the length of the longest packet for an mbuf of 'pool'. */
 size_t vhu_pool_get_room(const struct vhu_pool *pool);
@@ -107,9 +116,10 @@ vhu_pool_sweep(void)
 }
 
 static inline void
-vhu_pool_format(const struct vhu_pool *pool OVS_UNUSED,
-                struct ds *ds OVS_UNUSED)
+vhu_pool_get_state(struct vhu_pool *pool OVS_UNUSED,
+                   struct vhu_pool_state *state)
 {
+    *state = (struct vhu_pool_state) { .name = "" };
 }
 
 static inline size_t

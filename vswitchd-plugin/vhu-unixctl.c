@@ -229,6 +229,25 @@ put_vrings(struct ds *s, const struct netdev_vhostuser *netdev)
 }
 
 static void
+put_pool(struct ds *s, struct vhu_pool *pool)
+{
+    struct vhu_pool_state state;
+
+    if (!pool) {
+        return;
+    }
+    vhu_pool_get_state(pool, &state);
+    ds_put_format(s, "  %-18s %s: %u packets of up to %"PRIuSIZE" bytes on "
+                  "NUMA node %d, %u in use", "pool", state.name, state.size,
+                  state.room, state.numa_id, state.in_use);
+    if (state.n_empty) {
+        ds_put_format(s, ", %u bursts from the heap while it was empty",
+                      state.n_empty);
+    }
+    ds_put_char(s, '\n');
+}
+
+static void
 put_connection(struct ds *s, const struct netdev_vhostuser *netdev)
     OVS_REQUIRES(netdev->mutex)
 {
@@ -250,11 +269,7 @@ put_connection(struct ds *s, const struct netdev_vhostuser *netdev)
                   reason ? reason : "");
     ds_put_format(s, "  %-18s %d rx, %d tx, MTU %d\n", "queues",
                   netdev->up.n_rxq, netdev->up.n_txq, netdev->mtu);
-    if (netdev->pool) {
-        ds_put_format(s, "  %-18s ", "pool");
-        vhu_pool_format(netdev->pool, s);
-        ds_put_char(s, '\n');
-    }
+    put_pool(s, netdev->pool);
     if (netdev->options_error) {
         ds_put_format(s, "  %-18s not in effect: %s\n", "new options",
                       netdev->options_error);
@@ -407,6 +422,22 @@ mem_to_json(const struct vhu_mem *mem)
     return array;
 }
 
+static struct json *
+pool_to_json(struct vhu_pool *pool)
+{
+    struct json *object = json_object_create();
+    struct vhu_pool_state state;
+
+    vhu_pool_get_state(pool, &state);
+    json_object_put_string(object, "name", state.name);
+    vhu_unixctl_put_number(object, "numa_id", state.numa_id);
+    vhu_unixctl_put_number(object, "room", state.room);
+    vhu_unixctl_put_number(object, "size", state.size);
+    vhu_unixctl_put_number(object, "in_use", state.in_use);
+    vhu_unixctl_put_number(object, "times_empty", state.n_empty);
+    return object;
+}
+
 static void
 connection_to_json(const struct netdev_vhostuser *netdev, struct json *object)
     OVS_REQUIRES(netdev->mutex)
@@ -474,6 +505,9 @@ show_json(const struct netdev_vhostuser *netdev)
     vhu_unixctl_put_number(object, "n_rxq", netdev->up.n_rxq);
     vhu_unixctl_put_number(object, "n_txq", netdev->up.n_txq);
     vhu_unixctl_put_number(object, "mtu", netdev->mtu);
+    if (netdev->pool) {
+        json_object_put(object, "pool", pool_to_json(netdev->pool));
+    }
     if (frontend) {
         vhu_unixctl_frontend_to_json(object, netdev, frontend);
     } else {

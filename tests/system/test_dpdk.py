@@ -19,6 +19,7 @@ No test here uses a device of the machine."""
 
 import contextlib
 import ctypes
+import json
 import os
 import re
 import socket
@@ -158,6 +159,11 @@ def test_pool_life(switch, frontends):
     settled(switch, 1)
     assert "2048 bytes on NUMA node 0" in switch.appctl("vhostuser/show",
                                                         "vm0")
+    port, = json.loads(switch.appctl("vhostuser/show", "--json", "vm0"))
+    pool = port["pool"]
+    assert pool.pop("name") in pools(switch)
+    assert pool.pop("size") >= 4096
+    assert pool == {"numa_id": 0, "room": 2048, "in_use": 0, "times_empty": 0}
 
     # It stays while the guest is away, and follows the MTU.
     first.disconnect()
