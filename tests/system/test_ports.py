@@ -17,8 +17,10 @@
 import grp
 import json
 import os
+import re
 import socket
 import stat
+import subprocess
 import time
 
 import pytest
@@ -516,6 +518,72 @@ def test_rxq_affinity(switch, frontends):
     wait_for(lambda: "isolated : true"
              in switch.appctl("dpif-netdev/pmd-rxq-show"), what="isolation")
     assert len(switch.rxqs()["vm0"]) == 2
+
+
+# Stands between the daemon and the kernel: all memory is on the NUMA node that
+# is written in a file.
+NODE_OF_MEMORY = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+
+long
+syscall(long number, ...)
+{
+    long (*next)(long, ...) = (long (*)(long, ...)) dlsym(RTLD_NEXT,
+                                                          "syscall");
+    long arg[6];
+    va_list args;
+
+    va_start(args, number);
+    for (int i = 0; i < 6; i++) {
+        arg[i] = va_arg(args, long);
+    }
+    va_end(args);
+    if (number == SYS_move_pages) {
+        FILE *file = fopen("NODE", "r");
+        long retval = file && fscanf(file, "%d", (int *) arg[4]) == 1 ? 0 : -1;
+
+        if (file) {
+            fclose(file);
+        }
+        return retval;
+    }
+    return next(number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+}
+"""
+
+
+@pytest.mark.ours
+def test_numa(tmp_path):
+    """The port is polled on the NUMA node of its guest's memory: of two, one
+    core each."""
+    node = tmp_path / "node"
+    source = tmp_path / "node.c"
+    source.write_text(NODE_OF_MEMORY.replace("NODE", str(node)))
+    library = tmp_path / "node.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source],
+                   check=True)
+
+    def polled_on(switch):
+        """The node of the PMD thread that has vm0."""
+        text = switch.appctl("dpif-netdev/pmd-rxq-show")
+        return re.search(r"numa_id (\d+) core_id \d+:(?:(?!numa_id).)*vm0",
+                         text, re.DOTALL)[1]
+
+    with Switch(pmd_mask="0x3", wrapper=["env", f"LD_PRELOAD={library}"],
+                options=["--dummy-numa=0,1"]) as switch, \
+            Frontend(switch.path("0")) as guest:
+        switch.add_port("vm0", path=guest.path)
+        for number in ("1", "0", "1"):
+            node.write_text(number)
+            guest.connect().start()
+            switch.wait_link("vm0")
+            switch.wait_status("vm0", "numa", f"^{number}$")
+            assert polled_on(switch) == number
+        switch.check_alive()
 
 
 # Coming and going.
