@@ -36,14 +36,16 @@ class Testpmd:
     __test__ = False            # Not a test class, whatever pytest thinks.
 
     def __init__(self, name, path, server=True, queues=1, queue_size=256,
-                 cores=1, eal=(), **devargs):
+                 cores=1, eal=(), wrapper=(), **devargs):
         """'devargs' has further options of virtio-user, mrg_rxbuf=0 say;
-        'eal' has further options of DPDK."""
+        'eal' has further options of DPDK, 'wrapper' a command to start it
+        with."""
         self.name = name
         self.path = path
         self.queues = queues
         self.cores = cores
         self.eal = eal
+        self.wrapper = wrapper
         options = dict(path=path, queues=queues, queue_size=queue_size,
                        **devargs)
         if server:
@@ -71,7 +73,8 @@ class Testpmd:
         self.terminal, theirs = pty.openpty()
         # pylint: disable=consider-using-with
         self.process = subprocess.Popen(
-            ["dpdk-testpmd", "--no-pci", "--no-huge", "-m", "192",
+            [*self.wrapper,
+             "dpdk-testpmd", "--no-pci", "--no-huge", "-m", "192",
              "--single-file-segments", "--no-telemetry",
              f"--file-prefix={prefix}", f"--lcores={lcores}",
              f"--vdev={self.device}", *self.eal, "--",
