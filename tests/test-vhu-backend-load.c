@@ -227,7 +227,8 @@ test_repeat(struct fe *fe, int times)
     printf("%d times\n", times);
 }
 
-/* A front-end that goes and comes back, and a guest that does not notice. */
+/* R-02: a front-end that goes and comes back, and a guest that does not
+ * notice. */
 static void
 test_reconnect(struct fe *fe)
 {

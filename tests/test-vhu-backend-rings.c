@@ -21,8 +21,12 @@
 #undef NDEBUG
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "fe-script.h"
@@ -123,7 +127,8 @@ test_order(struct fe *fe)
     printf("%d orders\n", n);
 }
 
-/* A front-end that never sends a base: the first kick starts the vring. */
+/* Q-02: a front-end that never sends a base: the first kick starts the
+ * vring. */
 static void
 test_kick_start(struct fe *fe)
 {
@@ -139,7 +144,7 @@ test_kick_start(struct fe *fe)
     printf("%s\n", vring_state(fe, 1));
 }
 
-/* "Ring states": started or not, enabled or not, for both directions. */
+/* Q-01, "Ring states": started or not, enabled or not, for both directions. */
 static void
 test_states(struct fe *fe)
 {
@@ -224,6 +229,45 @@ test_discard(struct fe *fe)
     fe_loop(fe, 30);
     assert(guest_used_idx(fe, 1) == fe->avail_idx[1]);
     printf("discarded %"PRIu64"\n", vring->discarded);
+}
+
+/* Q-07: when all vrings are stopped, nothing is written, nobody is notified,
+ * and nothing is said; but who asks is answered. */
+static void
+test_suspended(struct fe *fe)
+{
+    uint8_t *before;
+    int channel[2];
+    char byte;
+
+    assert(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, channel));
+    fe_up(fe);
+    fe_do(fe, VHOST_USER_SET_BACKEND_REQ_FD, NULL, 0, &channel[1], 1);
+    for (int i = 0; i < 4; i++) {
+        guest_add(fe, i, 5);
+        assert(poll_vring(fe->dev->vrings[i], true) == 5);
+        assert(fe_get_base(fe, i) == 5);
+        guest_was_called(fe, i);
+        guest_add(fe, i, 5);
+        guest_kick(fe, i);
+    }
+
+    before = xmemdup(fe->mem, MEM_SIZE);
+    for (int i = 0; i < 4; i++) {
+        assert(!poll_vring(fe->dev->vrings[i], true));
+    }
+    fe_loop(fe, 150);
+    assert(!memcmp(fe->mem, before, MEM_SIZE));
+    for (int i = 0; i < 4; i++) {
+        assert(!guest_was_called(fe, i));
+    }
+    assert(recv(fe->sock, &byte, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+    assert(recv(channel[0], &byte, 1, 0) == -1 && errno == EAGAIN);
+    assert(fe_get_u64(fe, VHOST_USER_GET_FEATURES) == VHU_BACKEND_FEATURES);
+    assert(fe_get_base(fe, 0) == 5);
+    free(before);
+    close(channel[0]);
+    close(channel[1]);
 }
 
 /* HZ-06: 128 disabled transmitqs share one ring, in which each available chain
@@ -353,6 +397,7 @@ const struct fe_test backend_ring_tests[] = {
     { "kick-start", test_kick_start, 1 },
     { "states", test_states, 1 },
     { "discard", test_discard, 1 },
+    { "suspended", test_suspended, 2 },
     { "discard-long", test_discard_long, 128 },
     { "mem-fault", test_mem_fault, 2 },
     { "not-shared", test_not_shared, 2 },

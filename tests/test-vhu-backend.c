@@ -95,7 +95,7 @@ test_set_features(struct fe *fe)
     fe_do_u64(fe, VHOST_USER_SET_FEATURES,
               FEATURES & ~VIRTIO_BIT(VIRTIO_NET_F_MQ));
 
-    /* */
+    /* without protocol features all vrings are enabled. */
     assert(!fe->dev->vrings[3]->enabled);
     fe_do_u64(fe, VHOST_USER_SET_FEATURES,
               FEATURES & ~VIRTIO_BIT(VHOST_USER_F_PROTOCOL_FEATURES));
@@ -104,6 +104,7 @@ test_set_features(struct fe *fe)
     }
 }
 
+/* neither changes anything. */
 static void
 test_owner(struct fe *fe)
 {
@@ -160,6 +161,7 @@ test_set_mem_table(struct fe *fe)
     printf("%s\n", vhu_backend_get_reason(fe->backend));
 }
 
+/* P-11: it is accepted, closed, and never written to. */
 static void
 test_set_log_fd(struct fe *fe)
 {
@@ -280,7 +282,7 @@ test_set_vring_addr(struct fe *fe)
     printf("%s, %s\n", vring_state(fe, 0), vring_state(fe, 1));
     printf("%s\n", vhu_backend_get_reason(fe->backend));
 
-    /* On a running vring they move it. */
+    /* on a running vring they move it. */
     fe_do_addr(fe, 1);
     printf("%s\n", vring_state(fe, 1));
     guest_add(fe, 1, 3);
@@ -320,7 +322,8 @@ test_get_vring_base(struct fe *fe)
     static const uint32_t indices[] = { 4, 256, 0x10000, UINT32_MAX };
     struct vhost_user_vring_state state = { 0, 0 };
 
-    /* M-13: of a vring of which nobody has spoken. */
+    /* L-11: the next index to take.  M-13: of a vring of which nobody has
+     * spoken. */
     for (int i = 0; i < 4; i++) {
         assert(fe_get_base(fe, i) == 0);
     }
@@ -397,7 +400,8 @@ test_set_vring_kick(struct fe *fe)
 {
     test_vring_fd(fe, VHOST_USER_SET_VRING_KICK);
 
-    /* Without a descriptor, and again with one while it is running. */
+    /* Q-02: without a descriptor.  Q-11: again with one while it is
+     * running. */
     fe_do_state(fe, VHOST_USER_SET_VRING_NUM, 1, RING_SIZE);
     fe_do_state(fe, VHOST_USER_SET_VRING_BASE, 1, 0);
     fe_do_addr(fe, 1);
@@ -416,7 +420,7 @@ test_set_vring_call(struct fe *fe)
 
     test_vring_fd(fe, VHOST_USER_SET_VRING_CALL);
 
-    /* M-17: another one on a running vring is a plain swap. */
+    /* M-17, Q-11: another one on a running vring is a plain swap. */
     fe_up(fe);
     guest_add(fe, 1, 1);
     poll_vring(fe->dev->vrings[1], true);
@@ -554,6 +558,7 @@ test_send_rarp(struct fe *fe)
     }
 }
 
+/* any MTU that makes sense, also another one than before. */
 static void
 test_net_set_mtu(struct fe *fe)
 {
@@ -587,6 +592,7 @@ test_set_backend_req_fd(struct fe *fe)
               NULL, 0);
 }
 
+/* all vrings are stopped and disabled; the connection stays. */
 static void
 test_reset_device(struct fe *fe)
 {
@@ -664,6 +670,8 @@ test_status(struct fe *fe)
         }
     }
     assert(vhu_backend_is_up(fe->backend));
+
+    /* a reset of the device. */
     fe_do_u64(fe, VHOST_USER_SET_STATUS, 0);
     printf("%s, %s\n", vring_state(fe, 0), vring_state(fe, 3));
     check_bad_u64(fe, "9 bits", VHOST_USER_SET_STATUS, 256);

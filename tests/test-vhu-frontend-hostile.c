@@ -226,7 +226,7 @@ test_window(struct be *be)
     be_print_reason(be, "then");
 }
 
-/* F-08. */
+/* F-08, R-10. */
 static void
 test_death(struct be *be)
 {
@@ -432,6 +432,7 @@ wait_for_client(struct be *be)
     return time_msec() - start;
 }
 
+/* whatever fails, there is another attempt. */
 static void
 test_retry(struct be *be)
 {

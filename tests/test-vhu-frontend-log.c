@@ -162,7 +162,7 @@ test_log_resize(struct be *be)
     harvest(be, "refused");
 }
 
-/* P-14: what the back-end writes before it answers GET_VRING_BASE is in the
+/* P-14, L-10: what the back-end writes before it answers GET_VRING_BASE is in the
  * last harvest. */
 static void
 test_log_final(struct be *be)
@@ -256,7 +256,7 @@ use(struct be *be, uint16_t n)
     vhu_fe_vring_unlock(vring);
 }
 
-/* The region of the first connection comes back on the next one, and the
+/* I-01: the region of the first connection comes back on the next one, and the
  * rings go on as they are. */
 static void
 test_inflight(struct be *be)
@@ -304,7 +304,7 @@ test_inflight(struct be *be)
            virtq_drv_n_in_flight(vring->drv), be->vrings[1].base);
 }
 
-/* A region is of use only for as many vrings as it was made for. */
+/* I-02: a region is of use only for as many vrings as it was made for. */
 static void
 test_inflight_queues(struct be *be)
 {

@@ -372,7 +372,8 @@ test_reset_vring(struct pair *p)
     }
 }
 
-/* Packets that the back-end had not taken arrive on the next connection. */
+/* R-10: packets that the back-end had not taken arrive on the next
+ * connection. */
 static void
 test_reconnect(struct pair *p)
 {

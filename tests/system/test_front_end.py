@@ -281,7 +281,7 @@ def reflect(switch, port):
 @pytest.mark.parametrize("packed", ["false", "true"], ids=["split", "packed"])
 @pytest.mark.parametrize("dies", ["back-end", "front-end"])
 def test_two_switches(switch, server, packed, dies):
-    """One of two switches dies, or exits, and comes back, under load."""
+    """R-10: one of two switches dies, or exits, and comes back, under load."""
     with Switch() as other, guest(switch, "vma", size=256) as a, \
             guest(switch, "vmb", size=256) as b:
         # The guests are on the switch that survives; the other one reflects.

@@ -435,7 +435,8 @@ def test_message_flood(switch, frontends, request_number, payload):
 
 
 def test_queue_flood(switch, frontends):
-    """HZ-15: a guest starts and stops its second queue pair all the time.
+    """HZ-15, Q-12: a guest starts and stops its second queue pair all the
+    time.
 
     Each change of their number stops all PMD threads."""
     victim = frontends("victim", queues=2)

@@ -206,7 +206,7 @@ def test_record(switch):
 
 
 def test_messages(frontends):
-    """Addresses and bases of packed vrings."""
+    """Q-06: addresses and bases of packed vrings."""
     guest = frontends("vm0", start=False, features=bits(
         vhu.F_PROTOCOL_FEATURES, vhu.F_VERSION_1, F_RING_PACKED))
     guest.connect()

@@ -30,7 +30,7 @@ from test_ports import exchange
 
 @pytest.mark.ours
 def test_disabled_discards(switch, frontends):
-    """A ring that is started but disabled: what the guest transmits is
+    """Q-04: a ring that is started but disabled: what the guest transmits is
     discarded, and nothing is put into its receiveq."""
     other = frontends("vm1")
     guest = frontends("vm0", start=False)
@@ -49,7 +49,7 @@ def test_disabled_discards(switch, frontends):
 
 
 def test_stop_and_start(frontends):
-    """GET_VRING_BASE tells where the ring stopped; it goes on from there."""
+    """Q-05: GET_VRING_BASE tells where the ring stopped; it goes on there."""
     first, second = frontends("vm0"), frontends("vm1")
     exchange(first, second)
     for turn in range(3):
@@ -73,7 +73,7 @@ def test_stop_and_start(frontends):
 
 
 def test_base_twice(frontends):
-    """A second GET_VRING_BASE gives the same answer."""
+    """Q-08: a second GET_VRING_BASE gives the same answer."""
     first, second = frontends("vm0"), frontends("vm1")
     exchange(first, second)
     assert first.stop(1) == first.stop(1) == first.vrings[1].next_avail
@@ -102,7 +102,7 @@ def test_base_wraps(frontends):
 
 
 def test_without_protocol_features(switch, frontends):
-    """Without VHOST_USER_F_PROTOCOL_FEATURES rings are enabled at once."""
+    """Q-03: without VHOST_USER_F_PROTOCOL_FEATURES rings are enabled."""
     first = frontends("vm0", start=False, features=bits(vhu.F_VERSION_1))
     # Without the feature there are no protocol features either.
     first.connect()
@@ -234,7 +234,7 @@ def test_rarp(switch, frontends):
 @pytest.mark.parametrize("mtu, good", [
     (67, False), (68, True), (1500, True), (65536, False), (1 << 40, False)])
 def test_set_mtu(frontends, mtu, good):
-    """NET_SET_MTU is acknowledged or refused."""
+    """A-04: NET_SET_MTU is acknowledged or refused."""
     first = frontends("vm0", start=False, features=bits(
         vhu.F_MTU, vhu.F_VERSION_1, vhu.F_PROTOCOL_FEATURES))
     first.connect().negotiate()
@@ -317,7 +317,7 @@ def test_new_memory_table(frontends):
 
 @pytest.mark.ours
 def test_reset_device(switch, frontends):
-    """RESET_DEVICE stops everything; the front-end can start anew."""
+    """Q-10: RESET_DEVICE stops everything; the front-end can start anew."""
     first, second = frontends("vm0"), frontends("vm1")
     exchange(first, second)
     first.must_set(vhu.RESET_DEVICE)
@@ -354,7 +354,7 @@ def test_order_does_not_matter(switch, frontends):
 
 
 def test_call_changes(frontends):
-    """The call descriptor may change while the ring runs."""
+    """Q-11: the call descriptor may change while the ring runs."""
     first, second = frontends("vm0"), frontends("vm1")
     exchange(first, second)
     vring = first.vrings[0]
@@ -429,7 +429,7 @@ def test_front_end_restarts(frontends):
 
 
 def test_second_front_end_fresh(switch):
-    """What one front-end negotiated is forgotten for the next."""
+    """R-02: what one front-end negotiated is forgotten for the next."""
     path = switch.path("vm0.sock")
     switch.add_port("vm0", path=path)
     for queues in (4, 1, 2):

@@ -101,7 +101,7 @@ def test_random_kills(switch, ring):
 
 
 def test_exit(switch):
-    """The switch is asked to exit; nothing at all is lost."""
+    """R-12: the switch is asked to exit; nothing at all is lost."""
     with Traffic(switch) as traffic:
         time.sleep(0.7)
         for number in range(3):
@@ -130,9 +130,9 @@ def test_fresh_rings(switch, ring):
 
 
 def test_other_build(switch, tmp_path):
-    """Another build of the daemon takes over, with the database as it is and,
-    as "ovs-ctl restart" does it, without flows at first.  Nothing is lost,
-    also by a switch that has no flows yet."""
+    """R-12: another build of the daemon takes over, with the database as it
+    is and, as "ovs-ctl restart" does it, without flows at first.  Nothing is
+    lost, also by a switch that has no flows yet."""
     other = shutil.copy(daemon_path("ours"), tmp_path / "ovs-vswitchd.new")
     switch.vsctl("set", "Bridge", "br0", "fail-mode=secure")
     with Traffic(switch) as traffic:
