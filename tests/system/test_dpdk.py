@@ -235,6 +235,8 @@ def fixture_huge():
         yield
 
 
+# Not at the same time: they share what the machine has.
+@pytest.mark.xdist_group("hugepages")
 @pytest.mark.parametrize("mode", ["in-memory", "files"])
 def test_hugepages(huge, mode, tmp_path):
     """EAL with hugepages: packets come from there."""
