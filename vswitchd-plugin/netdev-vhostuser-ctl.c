@@ -307,7 +307,8 @@ netdev_vhostuser_update_up(struct netdev_vhostuser *netdev)
 }
 
 /* The switch has just started: says how long to wait for this port, or lets
- * it receive. */
+ * it receive.  A port that is up and cannot send yet, because its front-end
+ * starts vrings before it enables them, is waited for, too. */
 static void
 run_startup(struct netdev_vhostuser *netdev)
     OVS_REQUIRES(netdev->mutex)
@@ -318,7 +319,9 @@ run_startup(struct netdev_vhostuser *netdev)
         netdev->rx_held = false;
         netdev_vhostuser_update_up(netdev);
     } else if (conn && vhu_conn_is_connected(conn)
-               && !netdev_vhostuser_is_up(netdev)) {
+               && !(netdev_vhostuser_is_up(netdev)
+                    && netdev_vhostuser_is_published(netdev,
+                                                     vhu_receiveq_vring(0)))) {
         vhu_startup_expect(vhu_conn_get_since(conn) + VHU_STARTUP_PORT_MS);
     }
 }
