@@ -25,10 +25,11 @@
  * next access raises SIGBUS.
  *
  * A process-wide handler looks up the faulting address.  If it is inside a
- * mapping that is registered here, the handler sets the mapping's flag, puts zero pages over the whole mapping
- * in one step, so that no thread ever finds a hole there, and wakes
- * vhu_sigbus_wait().  The access that faulted then goes on and reads zeros.
- * All other faults go to the handler that was there before.
+ * mapping that is registered here, the handler sets the mapping's flag, puts
+ * zero pages over the whole mapping in one step, so that no thread ever finds
+ * a hole there, and wakes vhu_sigbus_wait().  The access that faulted then
+ * goes on and reads zeros.  All other faults go to the handler that was there
+ * before.
  *
  *
  * Threads
