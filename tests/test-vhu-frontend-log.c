@@ -162,8 +162,8 @@ test_log_resize(struct be *be)
     harvest(be, "refused");
 }
 
-/* P-14, L-10: what the back-end writes before it answers GET_VRING_BASE is in the
- * last harvest. */
+/* P-14, L-10: what the back-end writes before it answers GET_VRING_BASE is in
+ * the last harvest. */
 static void
 test_log_final(struct be *be)
 {

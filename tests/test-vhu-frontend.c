@@ -325,8 +325,8 @@ test_stop_packed(struct be *be)
     printf("bad base: continues at 0x%"PRIx32"\n", be->vrings[1].base);
 }
 
-/* R-11: each request of a start is refused in turn.  Whatever was done is undone,
- * last thing first, and the connection is closed. */
+/* R-11: each request of a start is refused in turn.  Whatever was done is
+ * undone, last thing first, and the connection is closed. */
 static void
 test_unwind(struct be *be)
 {

@@ -644,8 +644,8 @@ test_mlockall(void)
     close(fd);
 }
 
-/* Neither does either if RLIMIT_MEMLOCK, which counts without CAP_IPC_LOCK, has
- * no room for a guest's memory. */
+/* Neither does either if RLIMIT_MEMLOCK, which counts without CAP_IPC_LOCK,
+ * has no room for a guest's memory. */
 static void
 test_mlock_limit(void)
 {
