@@ -476,7 +476,7 @@ test_many(struct fe *fe)
         assert(poll_vring(fe->dev->vrings[i], true) == 2);
     }
     printf("%u pairs\n", vhu_dev_n_started_pairs(fe->dev));
-    assert(time_msec() - start < 5000);
+    assert(time_msec() - start < 30000);
     for (int i = 255; i >= 0; i--) {
         assert(fe_get_base(fe, i) == 2);
     }
