@@ -26,11 +26,11 @@
  * are about to come up have done so.
  *
  * To be about to come up means to have a connection, and not for longer than
- * VHU_STARTUP_PORT_MS: the guest behind it may have no driver.  To have come up
- * means that packets can be sent to it, too.  All of it
- * takes VHU_STARTUP_MAX_MS at most, from when the switch has made its ports
- * and has all its flows (other_config:flow-restore-wait): without these it
- * would drop what it receives.
+ * VHU_STARTUP_PORT_MS: the guest behind it may have no driver.  To have come
+ * up means that packets can be sent to it, too.  All of it takes
+ * VHU_STARTUP_MAX_MS at most, from when the switch has made its ports and has
+ * all its flows (other_config:flow-restore-wait): without these it would drop
+ * what it receives.
  *
  * When the switch is asked to exit it removes one port after the other, which
  * is the same from the other end: from then on no port receives.  What the

@@ -43,8 +43,8 @@ VHU_TRACE_SIZE = 256            # As in lib/vhu-trace.h.
 
 # What the memory of the daemon may vary by from the first round to any other,
 # in kB: 1 kB for each session of the short form.  The heap gets pieces of all
-# sizes.  In 16 rounds, after each other, it grew by 420, 480, 132, 104, 72, 72,
-# 36, 8, 172, 20, 80, 28, 32, 120, 28 and 28.
+# sizes.  In 16 rounds, one after the other, it grew by 420, 480, 132, 104, 72,
+# 72, 36, 8, 172, 20, 80, 28, 32, 120, 28 and 28.
 SLACK = 2048
 
 
