@@ -41,6 +41,7 @@ lib_libvhu_a_SOURCES += lib/vhu-msg-fe.c
 lib_libvhu_a_SOURCES += lib/vhu-names.c lib/vhu-names.h
 lib_libvhu_a_SOURCES += lib/vhu-notify.c lib/vhu-notify.h
 lib_libvhu_a_SOURCES += lib/vhu-positions.c lib/vhu-positions.h
+lib_libvhu_a_SOURCES += lib/vhu-refcount.h
 lib_libvhu_a_SOURCES += lib/vhu-sigbus.c lib/vhu-sigbus.h
 lib_libvhu_a_SOURCES += lib/vhu-trace.c lib/vhu-trace.h
 lib_libvhu_a_SOURCES += lib/vhu-shm.c lib/vhu-shm.h

@@ -29,6 +29,7 @@
 #include "vhu-dev-impl.h"
 #include "vhu-log.h"
 #include "vhu-mem.h"
+#include "vhu-refcount.h"
 
 VLOG_DEFINE_THIS_MODULE(vhu_dev);
 
@@ -332,7 +333,7 @@ vhu_dev_has_much_garbage(const struct vhu_dev *dev)
 static void
 vhu_garbage_unref(struct vhu_garbage *garbage)
 {
-    if (ovs_refcount_unref(&garbage->ref_cnt) == 1) {
+    if (vhu_refcount_unref(&garbage->ref_cnt)) {
         free(garbage);
     }
 }

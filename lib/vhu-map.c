@@ -31,6 +31,7 @@
 #include "hash.h"
 #include "openvswitch/util.h"
 #include "util.h"
+#include "vhu-refcount.h"
 #include "vhu-sigbus.h"
 
 /* A part of a file that is mapped. */
@@ -173,7 +174,7 @@ vhu_map_ref(struct vhu_mapping *mapping)
 void
 vhu_map_unref(struct vhu_mapping *mapping)
 {
-    if (mapping && ovs_refcount_unref(&mapping->ref_cnt) == 1) {
+    if (mapping && vhu_refcount_unref(&mapping->ref_cnt)) {
         vhu_sigbus_remove(mapping->slot);
         munmap(mapping->base, mapping->size);
         vhu_map_health_unref(mapping->health);
@@ -203,7 +204,7 @@ vhu_map_health_ref(struct vhu_map_health *health)
 void
 vhu_map_health_unref(struct vhu_map_health *health)
 {
-    if (ovs_refcount_unref(&health->ref_cnt) == 1) {
+    if (vhu_refcount_unref(&health->ref_cnt)) {
         free(health);
     }
 }
