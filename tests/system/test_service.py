@@ -72,6 +72,17 @@ def fixture_public():
         yield directory
 
 
+@contextlib.contextmanager
+def guest(switch, name, memory=None, **options):
+    """A front-end, with so much 'memory', that is connected to a new port,
+    which is up."""
+    path = switch.add_port(name, server=True, **options)
+    with Frontend(path, server=False, memory=memory) as frontend:
+        frontend.connect().start()
+        switch.wait_link(name)
+        yield frontend
+
+
 def exchange(left, right):
     """Sends packets both ways between two front-ends."""
     for sender, receiver, number in ((left, right, 1), (right, left, 2)):
@@ -331,10 +342,7 @@ def test_locked_memory(services):
     """With its memory locked, as ovs-ctl has it, the daemon does not allocate
     the memory of guests by mapping it."""
     service = services()
-    path = service.add_port("vm0", server=True)
-    with Frontend(path, server=False, memory=GUEST_MEMORY) as frontend:
-        frontend.connect().start()
-        service.wait_link("vm0")
+    with guest(service, "vm0", memory=GUEST_MEMORY) as frontend:
         assert int(service.proc("VmLck").split()[0]) > 10000
         assert allocated(frontend) < 16 << 20
 
@@ -360,10 +368,7 @@ def test_lock_limit(accounts):
     os.chown(switch.directory, uid, gid)
     with switch:
         assert "mlockall failed" in switch.log()
-        path = switch.add_port("vm0", server=True)
-        with Frontend(path, server=False, memory=GUEST_MEMORY) as frontend:
-            frontend.connect().start()
-            switch.wait_link("vm0")
+        with guest(switch, "vm0", memory=GUEST_MEMORY) as frontend:
             assert allocated(frontend) < 16 << 20
 
 
@@ -378,10 +383,8 @@ def test_no_new_privileges(services):
         "setpriv", "--no-new-privs", f"--bounding-set=-all,{names}"])
     assert service.proc("NoNewPrivs") == "1"
     assert int(service.proc("CapEff"), 16) == CAPABILITIES
-    path = service.add_port("vm0", server=True, socket_mode="0660")
-    with Frontend(path, server=False) as frontend:
-        frontend.connect().start()
-        service.wait_link("vm0")
+    with guest(service, "vm0", socket_mode="0660"):
+        pass
     service.restart()
 
 
@@ -424,10 +427,8 @@ def test_private_tmp(services, public):
     path = service.add_port("vm1", server=True, path="/tmp/vm1")
     service.wait_status("vm1", "reason", f"waiting for a front-end at {path}")
     assert not os.path.exists(path)
-    path = service.add_port("vm2", server=True)
-    with Frontend(path, server=False) as frontend:
-        frontend.connect().start()
-        service.wait_link("vm2")
+    with guest(service, "vm2"):
+        pass
 
 
 def test_protect_home(services):
@@ -460,10 +461,8 @@ def test_protect_system(services):
             service.add_port("vm1", path=frontend.path)
             frontend.connect().start()
             service.wait_link("vm1")
-        path = service.add_port("vm2", server=True)
-        with Frontend(path, server=False) as frontend:
-            frontend.connect().start()
-            service.wait_link("vm2")
+        with guest(service, "vm2"):
+            pass
 
 
 def test_private_devices(services):
@@ -553,16 +552,13 @@ def test_bugtool(services, tmp_path):
     """ovs-bugtool, with our file beside those of Open vSwitch, has a report
     that tells plugin, ports and messages."""
     service = services()
-    path = service.add_port("vm0", server=True)
-    with Frontend(path, server=False) as frontend:
-        frontend.connect().start()
-        service.wait_link("vm0")
+    with guest(service, "vm0") as frontend:
         files = report(service, tmp_path)
     ours = service.appctl("vhostuser/version").strip()
     assert files["vhostuser-version"].strip() == ours
     # Of the program that is installed here.
     assert files["ovs-vswitchd-version"].startswith("ovs-vswitchd (")
-    assert re.search(rf"^vm0: .*{path}", files["vhostuser-show"],
+    assert re.search(rf"^vm0: .*{frontend.path}", files["vhostuser-show"],
                      re.MULTILINE)
     assert "SET_VRING_NUM" in files["vhostuser-trace"]
 
