@@ -53,12 +53,14 @@ get_result(const struct vhost_perf_way *way)
     return r;
 }
 
-/* How many of the packets that were under way when the back-end went never
- * came. */
+/* How many of the packets that were under way when the back-end went neither
+ * came nor are still under way, or were when it went the next time. */
 static uint64_t
 get_lost(const struct vhost_perf_loss *loss)
 {
-    return loss->in_ring + loss->in_switch - loss->recovered;
+    uint64_t n = loss->in_ring + loss->in_switch;
+
+    return n - MIN(n, loss->recovered + loss->waiting);
 }
 
 /* Text. */

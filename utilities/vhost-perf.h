@@ -48,9 +48,11 @@ struct vhost_perf_loss {
     /* When the back-end went away: */
     uint64_t in_ring;           /* Packets that it had not transmitted, */
     uint64_t in_switch;         /* and that it had, but that did not come. */
+    uint64_t sent;              /* All packets so far. */
 
     /* From then on to the next time: */
-    uint64_t recovered;         /* Of all those, that came after all. */
+    uint64_t recovered;         /* Of all those, that came after all, */
+    uint64_t waiting;           /* and that are under way still. */
     uint64_t duplicates, reordered;
 };
 

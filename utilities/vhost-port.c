@@ -280,9 +280,7 @@ vhost_port_count_pending(struct vhost_port *port)
 
         ovs_spin_lock(&vring->lock);
         if (vring->drv) {
-            if (vring->published) {
-                virtq_drv_reclaim(vring->drv);
-            }
+            virtq_drv_reclaim(vring->drv);
             n += virtq_drv_n_in_flight(vring->drv);
         }
         ovs_spin_unlock(&vring->lock);
