@@ -137,7 +137,7 @@ debian_enter() {
         mount -t tmpfs tmpfs "$dir/run" || exit 1
         ip link set lo up 2>/dev/null
         path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-        exec chroot "$dir" /usr/bin/env -i "PATH=$path" \
+        chroot "$dir" /usr/bin/env -i "PATH=$path" \
             HOME=/root LC_ALL=C.UTF-8 \
             DEBIAN_FRONTEND=noninteractive "http_proxy=$http_proxy" \
             "https_proxy=$https_proxy" "$@"' sh "$dir" "$@"
