@@ -133,13 +133,7 @@ class Service(Switch):
         self.make_tree()
         self.make_namespaces()
         self.ctl("--no-ovs-vswitchd", "start")
-        for setting in self.other_config:
-            self.vsctl("--no-wait", "set", "Open_vSwitch", ".",
-                       f"other_config:{setting}")
-        self.start_daemon()
-        self.vsctl("--", "add-br", "br0", "--", "set", "Bridge", "br0",
-                   "datapath_type=netdev", "fail-mode=standalone")
-        return self
+        return self.start_switch()
 
     def make_tree(self):
         """Makes an installation out of what has been built."""

@@ -168,6 +168,10 @@ class Switch:
              f"--log-file={self.path('ovsdb-server.log')}", "-vconsole:off"])
         wait_for(lambda: os.path.exists(self.path("db.sock")), what="ovsdb")
         self.vsctl("--no-wait", "init")
+        return self.start_switch()
+
+    def start_switch(self):
+        """Starts ovs-vswitchd, with an empty bridge br0."""
         for setting in self.other_config:
             key, value = setting.split("=", 1)
             self.vsctl("--no-wait", "set", "Open_vSwitch", ".",
