@@ -329,6 +329,17 @@ test_mem_swap(struct fe *fe, int times)
     printf("%d times\n", times);
 }
 
+static int
+n_running(const struct vhu_dev *dev)
+{
+    int n = 0;
+
+    for (int i = 0; i < 4; i++) {
+        n += dev->vrings[i]->running != NULL;
+    }
+    return n;
+}
+
 /* H-01: the file is truncated under a thread that uses it. */
 static void
 test_vanish(struct fe *fe)
@@ -342,12 +353,12 @@ test_vanish(struct fe *fe)
         fe_turn(fe);
     }
     assert(!ftruncate(fe->memfd, 0));
-    fe_loop(fe, 100);
+    for (int i = 0; i < 1000 && n_running(fe->dev); i++) {
+        fe_loop(fe, 10);
+    }
     poller_stop(&poller);
     printf("%s\n", vhu_backend_get_reason(fe->backend));
-    for (int i = 0; i < 4; i++) {
-        assert(!fe->dev->vrings[i]->running);
-    }
+    assert(!n_running(fe->dev));
 
     /* The port works again. */
     assert(!ftruncate(fe->memfd, MEM_SIZE));
