@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "dp-packet.h"
+#include "ovs-compat.h"
 #include "ovs-thread.h"
 #include "packets.h"
 #include "seq.h"
@@ -375,7 +376,7 @@ test_pool(void)
     add_bufs(&port, 40, 60, 0);
     recv_source(&port, 32, DPBUF_DPDK);
     ask_for_rarp(&port, mac);
-    recv_source(&port, 9, DPBUF_STUB);
+    recv_source(&port, 9, OVS_PACKET_SOURCE);
     add_bufs(&port, 1, 60, 0);
     recv_source(&port, 1, DPBUF_DPDK);
     test_eal_check_pools(1, 0);

@@ -29,6 +29,7 @@
 #include <rte_mempool.h>
 
 #include "dp-packet.h"
+#include "ovs-compat.h"
 #include "ovs-thread.h"
 #include "packets.h"
 #include "random.h"
@@ -267,9 +268,11 @@ test_bursts(void)
     for (size_t i = 0; i < 3; i++) {
         check_burst(pool, (size_t[]) { 60, 14, 1514, ROOM }, 0, DPBUF_DPDK);
         check_burst(pool, (size_t[]) { 60, 13, 0, 61 }, 2, DPBUF_DPDK);
-        check_burst(pool, (size_t[]) { 60, 61, 62, ROOM + 1 }, 0, DPBUF_STUB);
-        check_burst(pool, (size_t[]) { 60, 61, 9000, 66000 }, 1, DPBUF_STUB);
-        check_burst(NULL, (size_t[]) { 60, 61, 62, 63 }, 0, DPBUF_STUB);
+        check_burst(pool, (size_t[]) { 60, 61, 62, ROOM + 1 }, 0,
+                    OVS_PACKET_SOURCE);
+        check_burst(pool, (size_t[]) { 60, 61, 9000, 66000 }, 1,
+                    OVS_PACKET_SOURCE);
+        check_burst(NULL, (size_t[]) { 60, 61, 62, 63 }, 0, OVS_PACKET_SOURCE);
         test_eal_check_pools(1, 0);
     }
 
@@ -280,7 +283,7 @@ test_bursts(void)
     vhu_pool_give_back(&all[n -= 3], 3);
     vhu_pool_get_state(pool, &state);
     n_empty = state.n_empty;
-    check_burst(pool, (size_t[]) { 60, 61, 62, 63 }, 0, DPBUF_STUB);
+    check_burst(pool, (size_t[]) { 60, 61, 62, 63 }, 0, OVS_PACKET_SOURCE);
     vhu_pool_give_back(&all[--n], 1);
     check_burst(pool, (size_t[]) { 60, 61, 62, 63 }, 0, DPBUF_DPDK);
 

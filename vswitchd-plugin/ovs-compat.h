@@ -46,6 +46,13 @@ ovs_packet_reset_offload(struct dp_packet *packet)
 #endif
 }
 
+/* The "source" of a packet that ovs_packet_create() makes. */
+#ifdef HAVE_OVS_IPF_KEEPS
+#define OVS_PACKET_SOURCE DPBUF_MALLOC
+#else
+#define OVS_PACKET_SOURCE DPBUF_STUB
+#endif
+
 /* Returns a new packet with a buffer of 'allocated' bytes, for which
  * ovs_packet_is_whole() is true.
  *
@@ -72,12 +79,9 @@ ovs_packet_create(size_t allocated)
 static inline bool
 ovs_packet_is_whole(const struct dp_packet *packet)
 {
-#ifdef HAVE_OVS_IPF_KEEPS
-    return packet->source == DPBUF_MALLOC;
-#else
-    return (packet->source == DPBUF_STUB
-            && dp_packet_base(packet) == (const void *) (packet + 1));
-#endif
+    return (packet->source == OVS_PACKET_SOURCE
+            && (OVS_PACKET_SOURCE == DPBUF_MALLOC
+                || dp_packet_base(packet) == (const void *) (packet + 1)));
 }
 
 /* JSON. */
