@@ -64,8 +64,8 @@ static struct ovs_list slots OVS_GUARDED_BY(mutex)
 DEFINE_STATIC_PER_THREAD_DATA(struct slot *, my_slot, NULL);
 static pthread_key_t slot_key;
 
-static atomic_bool sleeping = ATOMIC_VAR_INIT(true);
-static atomic_bool stopping = ATOMIC_VAR_INIT(false);
+static atomic_bool sleeping = true;
+static atomic_bool stopping = false;
 
 /* Wakes the watchdog.  Ours alone.  Set once, by vhu_notify_init(). */
 static int wake_fd = -1;

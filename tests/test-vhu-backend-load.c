@@ -445,7 +445,7 @@ busy_main(void *stop_)
 static void
 test_garbage(struct fe *fe)
 {
-    atomic_bool stop = ATOMIC_VAR_INIT(false);
+    atomic_bool stop = false;
     struct vhost_user_mem_table table = mem_table();
     long long int end;
     pthread_t busy;

@@ -26,12 +26,12 @@
 
 VLOG_DEFINE_THIS_MODULE(vhu_startup);
 
-static atomic_bool held = ATOMIC_VAR_INIT(false);
+static atomic_bool held = false;
 
-static atomic_bool ended = ATOMIC_VAR_INIT(false);
+static atomic_bool ended = false;
 
 /* When the switch was complete but for its guests (ms), or 0. */
-static atomic_llong complete_since = ATOMIC_VAR_INIT(0);
+static atomic_llong complete_since = 0;
 
 /* Main thread only. */
 static bool flows_complete = true;
