@@ -131,6 +131,8 @@ debian_enter() {
         dir=$1
         shift
         mount --make-rprivate /
+        # Some of what runs there makes mount namespaces, too.
+        mount --bind "$dir" "$dir" &&
         mount -t proc proc "$dir/proc" &&
         mount -t sysfs sysfs "$dir/sys" &&
         mount --rbind /dev "$dir/dev" &&
