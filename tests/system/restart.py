@@ -76,7 +76,8 @@ class Traffic:
         ways = self.stop()
         for way in ways:
             outages = way["outages"]
-            assert way["received"] > 0 and 0 < len(outages) <= kills
+            assert way["received"] > 0, way
+            assert 0 < len(outages) <= kills, way
             assert way["reordered"] == 0, way
             assert way["malformed"] == way["stale"] == 0, way
             # A switch may have died before it was seen to be back.

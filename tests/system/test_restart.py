@@ -135,12 +135,14 @@ def test_other_build(switch, tmp_path):
     lost, also by a switch that has no flows yet."""
     other = shutil.copy(daemon_path("ours"), tmp_path / "ovs-vswitchd.new")
     switch.vsctl("set", "Bridge", "br0", "fail-mode=secure")
+
+    def add_flows():
+        wait_for(lambda: switch.try_command(
+            "ovs-ofctl", "show", switch.path("br0.mgmt")), what="br0")
+        switch.ofctl("add-flow", "actions=normal")
+
+    add_flows()
     with Traffic(switch) as traffic:
-        def add_flows():
-            wait_for(lambda: switch.try_command(
-                "ovs-ofctl", "show", switch.path("br0.mgmt")), what="br0")
-            switch.ofctl("add-flow", "actions=normal")
-        add_flows()
         time.sleep(0.7)
         for number, daemon in enumerate((other, None)):
             before = switch.status("vm0"), switch.get("vm0", "options")
