@@ -160,7 +160,7 @@ class Service(Switch):
         self.holder = subprocess.Popen(
             ["unshare", "--net", *(["--mount"] if self.setup else []), "sh",
              "-ec", f"{self.setup or ':'}; echo ready; exec sleep 1000"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             env=dict(os.environ, DIR=self.directory))
         if self.holder.stdout.readline() != b"ready\n":
             raise SwitchError(f"no namespaces: {self.setup}")
@@ -171,8 +171,9 @@ class Service(Switch):
         user = [f"--ovs-user={self.user}"] if self.user else []
         result = subprocess.run(
             ["nsenter", f"--target={self.holder.pid}", "--net",
-             *(["--mount"] if self.setup else []), "--", *self.wrapper,
-             self.path("share/scripts/ovs-ctl"), *OPTIONS, *user, *args],
+             *(["--mount", "--root", "--wd"] if self.setup else []), "--",
+             *self.wrapper, self.path("share/scripts/ovs-ctl"), *OPTIONS,
+             *user, *args],
             env=self.env, cwd="/", stdin=subprocess.DEVNULL, timeout=60,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             check=False)

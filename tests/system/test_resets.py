@@ -175,8 +175,8 @@ def test_application_killed(switch, testpmds, packed):
         victim = (receiver, sender)[number % 2]
         victim.kill()
         switch.wait_link(victim.name, up=False)
-        victim.start(f"--eth-peer=0,{receiver.mac()}"
-                     if victim is sender else "--stats-period=0")
+        victim.start(*([f"--eth-peer=0,{receiver.mac()}"]
+                       if victim is sender else []))
         switch.wait_link(victim.name)
         sender.command("stop")
         receiver.command("stop")
