@@ -158,7 +158,7 @@ CHECK_LOCAL += check-testsuite
 INSTALLED = $(DESTDIR)$(pkglibdir):$(DESTDIR)$(bindir)
 INSTALLCHECKFLAGS = -k plugin -k netdev -k tool
 installcheck-local: $(check_PROGRAMS) $(TESTSUITE) tests/atconfig tests/atlocal
-	cd tests && VHU_PLUGIN_DIR='$(DESTDIR)$(pkglibdir)' \
+	cd tests && VHU_INSTALLED=yes VHU_PLUGIN_DIR='$(DESTDIR)$(pkglibdir)' \
 		$(SHELL) '$(abs_top_srcdir)/tests/testsuite' \
 		AUTOTEST_PATH='$(INSTALLED):$(AUTOTEST_PATH)' \
 		$(INSTALLCHECKFLAGS)
