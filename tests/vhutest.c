@@ -75,6 +75,7 @@ main(int argc, char *argv[])
 
     silence("coverage");
     silence("ovs_rcu");
+    silence("poll_loop");
     silence("timeval");
 
     if (argc < 2 || !strcmp(argv[1], "--help")) {
