@@ -465,6 +465,9 @@ test_seal(void)
 
 static sigjmp_buf foreign_jmp;
 
+/* Of a process that ends by a fault: for valgrind, so that it is not lost. */
+static struct vhu_mem *volatile foreign_mem;
+
 static void
 handle_foreign(int signr OVS_UNUSED, siginfo_t *info OVS_UNUSED,
                void *context OVS_UNUSED)
@@ -489,7 +492,7 @@ fault_foreign(void (*handler)(int, siginfo_t *, void *))
         sa.sa_flags = SA_SIGINFO;
     }
     sigaction(SIGBUS, &sa, NULL);
-    must_create(&spec, &fd, 1);
+    foreign_mem = must_create(&spec, &fd, 1);
 
     p = mmap(NULL, 2 * M, PROT_READ, MAP_SHARED, fd, 0);
     if (!sigsetjmp(foreign_jmp, 1)) {
