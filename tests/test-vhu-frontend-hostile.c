@@ -432,6 +432,14 @@ wait_for_client(struct be *be)
     return time_msec() - start;
 }
 
+static void
+wait_until_up(struct be *be)
+{
+    for (int i = 0; i < 100 && !vhu_frontend_is_up(be->fe); i++) {
+        be_loop(be, 50);
+    }
+}
+
 /* whatever fails, there is another attempt. */
 static void
 test_retry(struct be *be)
@@ -451,7 +459,7 @@ test_retry(struct be *be)
     listening_fd = peer_listen(SOCK);
     assert(!fcntl(listening_fd, F_SETFL, O_NONBLOCK));
     wait_for_client(be);
-    be_loop(be, 50);
+    wait_until_up(be);
     be_print_reason(be, "somebody");
 
     /* It hangs up, at once or in the middle: soon again, from the start. */
@@ -462,7 +470,7 @@ test_retry(struct be *be)
     assert(be->sock < 0);
     be->die_after = -1;
     assert(wait_for_client(be) < 900);
-    be_loop(be, 50);
+    wait_until_up(be);
     be_print_reason(be, "again");
 
     /* It refuses: later, and then later still. */
@@ -476,7 +484,7 @@ test_retry(struct be *be)
     be->nth = 0;
     ms = wait_for_client(be);
     assert(ms >= 1900);
-    be_loop(be, 50);
+    wait_until_up(be);
     be_print_reason(be, "in the end");
     close(listening_fd);
 }
