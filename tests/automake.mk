@@ -192,8 +192,7 @@ check-valgrind: all $(check_PROGRAMS) $(TESTSUITE) tests/atconfig \
 		find testsuite.dir -name 'valgrind.*' \
 			-exec grep . {} + >> valgrind.log; \
 		return $$s; }; \
-	suite $(TESTSUITEFLAGS) || \
-		{ test '$(RECHECK)' = yes && suite --recheck; } || status=1; \
+	suite $(TESTSUITEFLAGS) || status=1; \
 	if test -s valgrind.log; then \
 		cat valgrind.log; \
 		echo "valgrind has found errors, see tests/valgrind.log"; \
