@@ -148,9 +148,9 @@ check-testsuite: all $(check_PROGRAMS) $(TESTSUITE) tests/atconfig tests/atlocal
 	set -e; cd tests; \
 	suite() { $(SHELL) '$(abs_top_srcdir)/tests/testsuite' \
 		AUTOTEST_PATH='$(AUTOTEST_PATH)' "$$@"; }; \
-	suite $(TESTSUITEFLAGS) || { test '$(RECHECK)' = yes && \
-		{ suite --recheck || { tail -n 60 testsuite.dir/[0-9]*/*.log; \
-				       exit 1; }; }; }
+	suite $(TESTSUITEFLAGS) && exit; \
+	test '$(RECHECK)' = yes || exit 1; \
+	suite --recheck || { tail -n 60 testsuite.dir/[0-9]*/*.log; exit 1; }
 check-programs: $(check_PROGRAMS) $(TESTSUITE)
 clean-testsuite:
 	-test ! -f $(TESTSUITE) || \
